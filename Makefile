@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+# Thin verbs: each one hands its variables to a tool in dev/.  Bare `make`
+# prints them.  See dev/README.md.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+D := dev
+
+# A command may hold $ and quotes: hand it on as it was typed.
+export PINLESS_CMD := $(value CMD)
+export PINLESS_ALLOW := $(value ALLOW)
+unexport CMD ALLOW
+export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL
+
+.PHONY: help tree kernel image vm kunit selftest interop check check-long \
+	demo refresh series clean clean-cache
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make tree [TREE=stock]       path of the work (stock) tree, unpacked and patched
+tree:
+	@$(D)/tree $(or $(TREE),work)
+
+## make kernel [CONFIG=x]       build; x: demo debug bench kcsan stock stock-debug ...
+kernel:
+	@$(D)/kernel $(or $(CONFIG),demo)
+
+## make -s image [CONFIG=x]     the same, and print the path of the bzImage
+image:
+	@$(D)/kernel -i $(or $(CONFIG),demo)
+
+## make vm CMD='...' [CONFIG=x MEM=1G SMP=2 DEV=rxe SWAP=1G FAKENUMA=2
+##         HUGEPAGES=n APPEND=... TIMEOUT=s ALLOW=regex]
+##                              run CMD in a VM on this machine's user space
+vm:
+	@$(D)/vm $(or $(CONFIG),demo)
+
+## make kunit [T=glob]          the KUnit suites in the debug kernel
+kunit:
+	@$(D)/kunit $(or $(CONFIG),debug)
+
+## make selftest [T=glob]       kselftests, ours and the base's
+selftest:
+	@$(D)/selftest $(CONFIG)
+
+## make interop [T=glob]        real RDMA clients on rxe, compared with stock
+interop:
+	@$(D)/interop/run $(CONFIG)
+
+## make check                   everything that decides whether a change is good
+check:
+	@$(D)/check check
+
+## make check-long              the same with the long tests
+check-long:
+	@$(D)/check long
+
+## make demo                    from a fresh machine to the main job
+demo:
+	@$(D)/demo/run
+
+## make refresh                 patches/ from the commits of the work tree
+refresh:
+	@$(D)/refresh
+
+## make series [BUILD=1]        out/series: mails that `git am` takes on stock
+series:
+	@$(D)/series
+
+## make clean                   remove out/
+clean:
+	rm -rf out
+
+## make clean-cache             remove cached work trees whose checkout is gone
+clean-cache:
+	@$(D)/clean-cache
