@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Find what a kernel log must not hold.
+
+The log is the kernel's own console, which nothing else writes to, so a test
+that prints "WARNING:" is not misread; what is searched for is what starts a
+line of the kernel's.
+"""
+import re
+
+STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+HEADER = re.compile("|".join((
+    r"^(?:watchdog: )?(?:WARNING|BUG): ",
+    r"^\[ BUG: ",
+    r"^kernel BUG at ",
+    r"^Kernel panic ",
+    r"^Oops",
+    r"^general protection fault",
+    r"^(?:int3|invalid opcode|divide error|double fault|stack segment|traps: PANIC)",
+    r"^UBSAN: ",
+    r"^INFO: task .* blocked for more than",
+    r"^INFO: possible ",
+    r"^INFO: trying to register non-static key",
+    r"^(?:rcu: )?INFO: rcu.*(?:stall|detected)",
+    r"^refcount_t: ",
+    r"^kmemleak: \d+ new suspected",
+    r"^kmemleak: (?:Cannot|Kernel memory leak detector disabled|Memory pool empty)",
+    r"^ODEBUG: ",
+    r"^DMA-API: .*(?:error|exceeded|device driver|out of memory)",
+    r"^unregister_netdevice: waiting for",
+    r"^list_(?:add|del) corruption",
+    r"^page dumped because: ",
+    r"^sysrq: Trigger a crash",
+    r"^BUG ",
+    r"inconsistent lock state",
+    r"possible circular locking",
+    r"suspicious RCU usage",
+)))
+TRACE = re.compile(r"^\s*Call Trace:")
+END = re.compile(r"---\[ end (?:trace|Kernel panic)")
+BLOCK = 120     # lines that one report may span
+
+
+def strip(line):
+    return STAMP.sub("", line.rstrip("\r\n"))
+
+
+def find(lines, allow=None):
+    """Reports in LINES, each a list of lines; those that ALLOW matches are left out.
+
+    A "Call Trace" that no known header announced is a report of its own.
+    """
+    lines = [strip(line) for line in lines]
+    reports, at, allowed_until = [], 0, -1
+    while at < len(lines):
+        line = lines[at]
+        trace = TRACE.match(line)
+        if not HEADER.search(line) and not (trace and at > allowed_until):
+            at += 1
+            continue
+        stop = at + 1
+        while stop < len(lines) and stop < at + BLOCK and not END.search(lines[stop - 1]):
+            stop += 1
+        block = lines[max(0, at - 8) if trace else at:stop]
+        if not END.search(block[-1]):
+            block = block[:60]
+            stop = min(stop, at + 60)
+        if allow and re.search(allow, "\n".join(block[:4])):
+            allowed_until = stop
+            at += 1
+            continue
+        reports.append(block)
+        at = stop
+    return reports

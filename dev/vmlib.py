@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boot a kernel in QEMU, run one command in it, and judge how it went.
+
+    result = run("debug", "ls /sys/class/infiniband", dev="rxe")
+
+The command passes only if the verdict line of this very run (a nonce) came
+over the verdict port and the kernel's console shows no report of a bug.
+"""
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import initramfs
+import splat
+from common import ROOT, fail, note
+
+OUT = os.path.join(ROOT, "out", "vm")
+BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
+PACKAGES = ("qemu-system-x86", "build-essential", "iproute2", "rdma-core", "python3")
+
+
+@dataclass
+class Result:
+    status: int                     # the command's, or 124 timeout, 125 no verdict or a splat
+    reason: str = ""                # why it is not simply the command's status
+    seconds: float = 0.0
+    splats: list = field(default_factory=list)
+    klog: str = ""                  # path: the kernel's console
+    output: str = ""                # path: what the command printed
+
+
+def tool(*args):
+    """Run a shell tool of dev/; its stdout, stripped."""
+    done = subprocess.run([os.path.join(ROOT, "dev", args[0]), *args[1:]],
+                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout.strip()
+
+
+def image(config):
+    """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel."""
+    return config if "/" in config else tool("kernel", "-i", config)
+
+
+def cmdline(opts):
+    words = ["console=ttyS0,115200", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
+             "oops=panic", "random.trust_cpu=on", "rcupdate.rcu_cpu_stall_timeout=120",
+             "watchdog_thresh=60", "workqueue.watchdog_thresh=120", "rdinit=/init", "tsc=nowatchdog"]
+    if opts.get("fakenuma"):
+        words.append(f"numa=fake={opts['fakenuma']}")
+    if opts.get("hugepages"):
+        words.append(f"hugepages={opts['hugepages']}")
+    return " ".join(words + [opts.get("append") or ""])
+
+
+def qemu_args(kernel, initrd, folder, opts, accel):
+    share = opts.get("share") or os.path.join(folder, "share")
+    os.makedirs(share, exist_ok=True)
+    cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt,-la57"
+    args = [opts.get("qemu") or os.environ.get("QEMU") or "qemu-system-x86_64",
+            "-M", "q35", "-accel", accel, "-cpu", cpu,
+            "-smp", str(opts.get("smp") or 2), "-m", str(opts.get("mem") or "1G"),
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", kernel, "-initrd", initrd, "-append", cmdline(opts),
+            "-chardev", f"file,id=klog,path={folder}/kernel.log", "-serial", "chardev:klog",
+            "-chardev", f"file,id=verdict,path={folder}/verdict", "-serial", "chardev:verdict",
+            "-device", "virtio-serial-pci", "-chardev", "stdio,id=user,signal=off",
+            "-device", "virtconsole,chardev=user", "-device", "virtio-rng-pci",
+            "-virtfs", "local,path=/,mount_tag=hostroot,security_model=none,"
+                       "readonly=on,multidevs=remap",
+            "-virtfs", f"local,path={share},mount_tag=share,security_model=none"]
+    if opts.get("swap"):
+        disk = os.path.join(folder, "swap.img")
+        subprocess.run(["truncate", "-s", str(opts["swap"]), disk], check=True)
+        args += ["-drive", f"file={disk},if=none,id=swap,format=raw,cache=unsafe",
+                 "-device", "virtio-blk-pci,drive=swap"]
+    return args + list(opts.get("qemu_args") or [])
+
+
+def pump(process, opts, folder, deadline):
+    """Copy the command's output to its log (and ours) until QEMU ends."""
+    echo = not opts.get("quiet")
+    seen = 0
+    os.set_blocking(process.stdout.fileno(), False)
+    with open(os.path.join(folder, "output.log"), "wb") as log:
+        while True:
+            data = process.stdout.read()
+            if data:
+                log.write(data)
+                log.flush()
+                if echo:
+                    sys.stdout.buffer.write(data)
+                    sys.stdout.buffer.flush()
+            if opts.get("verbose"):
+                with open(os.path.join(folder, "kernel.log"), "rb") as klog:
+                    klog.seek(seen)
+                    seen += sys.stderr.buffer.write(klog.read())
+                    sys.stderr.flush()
+            if data == b"" or (data is None and process.poll() is not None):
+                process.wait()
+                return True
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                return False
+            if not data:
+                time.sleep(0.05)
+
+
+def judge(folder, nonce, ended, allow):
+    """(status, reason, splats) from the verdict port and the kernel's console."""
+    with open(os.path.join(folder, "kernel.log"), errors="replace") as file:
+        lines = file.readlines()
+    with open(os.path.join(folder, "verdict"), errors="replace") as file:
+        verdict = file.read()
+    splats = splat.find(lines, allow)
+    found = re.search(rf"^exit {nonce} (\d+) (\d+) end$", verdict, re.M)
+    if splats:
+        return 125, f"the kernel reported {len(splats)} problem(s)", splats
+    if not ended:
+        return 124, "timeout", splats
+    if not found:
+        said = re.sub(r"^start .*\n", "", verdict.replace("\r", "")).strip()
+        return 125, f"no verdict{': ' + said if said else ''}", splats
+    bits = [text for bit, text in BAD_TAINT.items() if int(found[2]) >> bit & 1]
+    if bits and not allow:
+        return 125, f"the kernel is tainted ({', '.join(bits)}), its log does not say why", splats
+    return int(found[1]), "", splats
+
+
+def boot(kernel, cmd, opts, accel):
+    name = opts.get("name") or "run"
+    folder = os.path.join(OUT, f"{name}-{os.getpid()}-{secrets.token_hex(3)}")
+    os.makedirs(folder)
+    for log in ("kernel.log", "verdict", "output.log"):
+        open(os.path.join(folder, log), "w").close()
+    nonce = secrets.token_hex(16)
+    initrd = initramfs.make(folder, nonce, cmd, opts)
+    args = qemu_args(kernel, initrd, folder, opts, accel)
+    timeout = float(opts.get("timeout") or 1800)
+    start = time.monotonic()
+    if opts.get("interactive"):
+        ended = subprocess.run(args) is not None
+    else:
+        with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            try:
+                ended = pump(process, opts, folder, start + timeout)
+            except BaseException:
+                process.kill()
+                raise
+    status, reason, splats = judge(folder, nonce, ended, opts.get("allow"))
+    swap = os.path.join(folder, "swap.img")
+    if os.path.exists(swap):
+        os.unlink(swap)
+    os.unlink(initrd)
+    return Result(status, reason, time.monotonic() - start, splats,
+                  os.path.join(folder, "kernel.log"), os.path.join(folder, "output.log"))
+
+
+def accel_for(kernel):
+    """kvm only where it carries our kernel to the end; the answer is cached."""
+    asked = os.environ.get("ACCEL")
+    if asked:
+        return asked if asked != "tcg" else "tcg,thread=multi"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg,thread=multi"
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot_id = file.read().strip()
+    cache = os.path.join(initramfs.cache(), f"accel-{boot_id}")
+    if not os.path.exists(cache):
+        note("probing /dev/kvm (once a boot of this machine)")
+        result = boot(kernel, "exit 42", {"timeout": 10, "quiet": True, "name": "probe"}, "kvm")
+        with open(cache + f".{os.getpid()}", "w") as file:
+            file.write("kvm" if result.status == 42 else "tcg,thread=multi")
+        os.rename(cache + f".{os.getpid()}", cache)
+    with open(cache) as file:
+        return file.read().strip()
+
+
+def run(config, cmd, **opts):
+    kernel = image(config)
+    opts.setdefault("config", config)
+    return boot(kernel, cmd, opts, accel_for(kernel))
+
+
+def report(result, limit=60):
+    """Say on stderr what the status alone does not."""
+    for block in result.splats[:5]:
+        note("---- kernel log ----", *block[:limit])
+    if result.reason:
+        note("", f"vm: FAILED: {result.reason}")
+        if not result.splats:
+            with open(result.klog, errors="replace") as file:
+                note("---- end of the kernel log ----", *(l.rstrip() for l in file.readlines()[-15:]))
+    note(f"vm: status {result.status} after {result.seconds:.1f} s; kernel log: {result.klog}")
+
+
+def need(*packages):
+    done = subprocess.run(["bash", "-c", '. "$0"; need "$@"', os.path.join(ROOT, "dev/lib.sh"),
+                           *packages])
+    if done.returncode:
+        fail("packages are missing")
