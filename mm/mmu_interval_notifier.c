@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Interval notifiers: subscriptions to an interval of one mm, with a sequence
+ * count that tells a page fault of the device that it collided.
+ *
+ * The protocol has two sides. The invalidation links its range (L), calls the
+ * notifier, which sets a new sequence value under the driver's lock (S) and
+ * drops its mapping, changes the page tables (P), and unlinks the range (U).
+ * The device's fault loads the sequence (s), waits for all active ranges that
+ * overlap it (w), reads the page tables (p), and under the driver's lock
+ * compares the sequence (c) and establishes the mapping (m).
+ *
+ *	invalidation	L  S  P  U
+ *	fault		s  w  p  c m
+ *
+ * A fault that is not made to start again has s == c. If its c m came before
+ * S, the callback removed the mapping. Otherwise s saw the value of S or a later
+ * one; S is a release and s is followed by a full barrier, so w saw L, and
+ * either waited for U, or saw U, and then p saw P. The other order, first w and
+ * then s, would accept a page table entry read between L and P.
+ *
+ * The tree changes only under all shard locks, and is looked up under that of
+ * the CPU's own. A callback may sleep, so it runs without any lock; the walker
+ * pins the notifier it is at, which thereby stays in the tree, and goes on from
+ * there. Removal marks the notifier, so that no walker gets to it any more, and
+ * waits for the pins: only for callbacks that run on that very notifier.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/export.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/sched/mm.h>
+
+#include <trace/events/mmu_notifier.h>
+
+#include "mmu_notifier.h"
+
+/* mmu_interval_notifier.state: a flag, and a count of pins above it. */
+#define MMU_INTERVAL_REMOVING	1
+#define MMU_INTERVAL_PIN	2
+
+static struct mmu_interval_notifier *
+mmu_interval_pin(struct interval_tree_node *node,
+		 const struct mmu_notifier_range *range)
+{
+	struct mmu_interval_notifier *interval_sub;
+
+	for (; node; node = interval_tree_iter_next(node, range->start,
+						    range->end - 1)) {
+		interval_sub = container_of(node, struct mmu_interval_notifier,
+					    interval_tree);
+		/* The flag is set under all shard locks, so it is stable here. */
+		if (atomic_read(&interval_sub->state) & MMU_INTERVAL_REMOVING)
+			continue;
+		atomic_add(MMU_INTERVAL_PIN, &interval_sub->state);
+		return interval_sub;
+	}
+	return NULL;
+}
+
+static void mmu_interval_unpin(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_interval_notifier *interval_sub)
+{
+	/* After this the notifier may be gone; the queue is the mm's. */
+	if (atomic_sub_return(MMU_INTERVAL_PIN, &interval_sub->state) ==
+	    MMU_INTERVAL_REMOVING)
+		wake_up_all(&subs->removal_wait);
+}
+
+/**
+ * mmu_interval_pin_first() - begin a walk over the notifiers a range hits
+ * @subs: the state of the mm
+ * @range: linked
+ *
+ * Context: under a shard lock.
+ * Return: the first one, for mmu_interval_invalidate(), or NULL.
+ */
+struct mmu_interval_notifier *mmu_interval_pin_first(struct mmu_notifier_subscriptions *subs,
+						     const struct mmu_notifier_range *range)
+{
+	if (RB_EMPTY_ROOT(&subs->intervals.rb_root))
+		return NULL;
+	return mmu_interval_pin(interval_tree_iter_first(&subs->intervals,
+							 range->start,
+							 range->end - 1), range);
+}
+
+static bool mmu_interval_call(struct mmu_interval_notifier *interval_sub,
+			      const struct mmu_notifier_range *range,
+			      unsigned long seq)
+{
+	bool done;
+
+	if (mmu_notifier_range_blockable(range)) {
+		done = interval_sub->ops->invalidate(interval_sub, range, seq);
+		/* Nobody can be asked to take the change back. */
+		WARN_ONCE(!done, "%ps refused a blockable range\n",
+			  interval_sub->ops->invalidate);
+		return true;
+	}
+	non_block_start();
+	done = interval_sub->ops->invalidate(interval_sub, range, seq);
+	non_block_end();
+	return done;
+}
+
+/**
+ * mmu_interval_invalidate() - call the notifiers that a range hits
+ * @range: linked
+ * @interval_sub: what mmu_interval_pin_first() returned
+ * @nr_called: counts them
+ *
+ * Context: sleeps if the range is blockable.
+ * Return: 0, or -EAGAIN when one of them would have had to sleep.
+ */
+int mmu_interval_invalidate(const struct mmu_notifier_range *range,
+			    struct mmu_interval_notifier *interval_sub,
+			    unsigned int *nr_called)
+{
+	struct mmu_notifier_shard *shard = range->shard;
+	struct mmu_notifier_subscriptions *subs = shard->subs;
+	/* Odd and of this range alone; the values of insert are even. */
+	unsigned long seq = atomic_long_add_return(2, &subs->seq);
+	int ret = 0;
+
+	do {
+		struct mmu_interval_notifier *next = NULL;
+
+		++*nr_called;
+		if (!mmu_interval_call(interval_sub, range, seq))
+			ret = -EAGAIN;
+		if (!ret) {
+			struct interval_tree_node *node = &interval_sub->interval_tree;
+
+			spin_lock(&shard->lock);
+			node = interval_tree_iter_next(node, range->start,
+						       range->end - 1);
+			next = mmu_interval_pin(node, range);
+			spin_unlock(&shard->lock);
+		}
+		mmu_interval_unpin(subs, interval_sub);
+		interval_sub = next;
+	} while (interval_sub);
+	return ret;
+}
+
+/**
+ * mmu_interval_read_begin() - begin to read the page tables of the interval
+ * @interval_sub: inserted
+ *
+ * Waits for the invalidations that are under way and overlap the interval, and
+ * for no others. The reader then looks the mappings up (hmm_range_fault(), or
+ * get_user_pages() and the like), takes its own lock, and asks
+ * mmu_interval_read_retry() before it uses them.
+ *
+ * Two calls that return the same value enclose a time in which no callback of
+ * this notifier set the sequence.
+ *
+ * Context: sleeps; not in a callback, nor under a lock that one takes.
+ * Return: the value for mmu_interval_read_retry().
+ */
+unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub)
+{
+	unsigned long seq = READ_ONCE(interval_sub->invalidate_seq);
+
+	/*
+	 * The load above (s) against the look at the active set (w). Pairs with
+	 * the release in mmu_interval_set_seq(), which comes after the link.
+	 */
+	smp_mb();
+	mmu_active_wait(mmu_notifier_subscriptions(interval_sub->mm),
+			interval_sub->interval_tree.start,
+			interval_sub->interval_tree.last);
+
+	/* Waits for invalidations, so no invalidation may wait for us. */
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	return seq;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
+
+/* The mm is armed, and the caller's hold on that becomes the notifier's. */
+static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub,
+				      struct mm_struct *mm,
+				      const struct mmu_interval_notifier_ops *ops)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	interval_sub->ops = ops;
+	interval_sub->mm = mm;
+	atomic_set(&interval_sub->state, 0);
+	/* Unlike all values that an earlier life of this memory has seen. */
+	interval_sub->invalidate_seq = atomic_long_add_return(2, &subs->seq) - 1;
+	mmgrab(mm);
+
+	/*
+	 * Ranges that are active already will not call this notifier; its
+	 * readers find them in the active set and wait.
+	 */
+	mmu_active_lock_all(subs);
+	interval_tree_insert(&interval_sub->interval_tree, &subs->intervals);
+	mmu_active_unlock_all(subs);
+	trace_mmu_interval_insert(interval_sub);
+}
+
+static int mmu_interval_set_bounds(struct mmu_interval_notifier *interval_sub,
+				   unsigned long start, unsigned long length)
+{
+	struct interval_tree_node *node = &interval_sub->interval_tree;
+
+	RB_CLEAR_NODE(&node->rb);
+	node->start = start;
+	if (!length || check_add_overflow(start, length - 1, &node->last))
+		return -EOVERFLOW;
+	return 0;
+}
+
+/**
+ * mmu_interval_notifier_insert() - subscribe to an interval
+ * @interval_sub: the notifier, in the caller's memory until it is removed
+ * @mm: whose addresses these are; need not be the current one
+ * @start: first address
+ * @length: in bytes, at least 1
+ * @ops: the callbacks
+ *
+ * On return, callbacks run. Invalidations that are under way will not call
+ * them, but mmu_interval_read_begin() waits for those.
+ *
+ * Context: sleeps. If the mm is not armed, its mmap_lock is taken for write;
+ * if it is, the call is immediate.
+ * Return: 0; -EOVERFLOW if the interval is empty or wraps around; otherwise as
+ * mmu_notifier_arm().
+ */
+int mmu_interval_notifier_insert(struct mmu_interval_notifier *interval_sub,
+				 struct mm_struct *mm,
+				 unsigned long start, unsigned long length,
+				 const struct mmu_interval_notifier_ops *ops)
+{
+	int ret = mmu_interval_set_bounds(interval_sub, start, length);
+
+	if (ret)
+		return ret;
+	might_lock(&mm->mmap_lock);
+	ret = mmu_notifier_arm(mm);
+	if (ret)
+		return ret;
+	mmu_interval_insert_armed(interval_sub, mm, ops);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert);
+
+/**
+ * mmu_interval_notifier_insert_locked() - the same, under the mmap_lock
+ * @interval_sub: as for mmu_interval_notifier_insert()
+ * @mm: the mm
+ * @start: first address
+ * @length: in bytes, at least 1
+ * @ops: the callbacks
+ *
+ * Context: mmap_lock held for write; sleeps.
+ * Return: as mmu_interval_notifier_insert().
+ */
+int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *interval_sub,
+					struct mm_struct *mm,
+					unsigned long start, unsigned long length,
+					const struct mmu_interval_notifier_ops *ops)
+{
+	int ret = mmu_interval_set_bounds(interval_sub, start, length);
+
+	if (ret)
+		return ret;
+	ret = mmu_notifier_arm_locked(mm);
+	if (ret)
+		return ret;
+	mmu_interval_insert_armed(interval_sub, mm, ops);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
+
+/**
+ * mmu_interval_notifier_remove() - end a subscription
+ * @interval_sub: inserted; the caller's again on return
+ *
+ * On return no callback of the notifier runs or will run. Waits for one that
+ * is running on it and for nothing else.
+ *
+ * Context: sleeps; not in a callback of an interval notifier, nor under a lock
+ * that its own callback takes.
+ */
+void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
+{
+	struct mm_struct *mm = interval_sub->mm;
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	might_sleep();
+	trace_mmu_interval_remove(interval_sub);
+
+	mmu_active_lock_all(subs);
+	if (atomic_read(&interval_sub->state)) {
+		atomic_or(MMU_INTERVAL_REMOVING, &interval_sub->state);
+		mmu_active_unlock_all(subs);
+		/* Walkers need the node in the tree to go on from. */
+		wait_event(subs->removal_wait,
+			   atomic_read_acquire(&interval_sub->state) ==
+			   MMU_INTERVAL_REMOVING);
+		mmu_active_lock_all(subs);
+	}
+	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
+	mmu_active_unlock_all(subs);
+
+	/* May wait for a callback, so no callback may wait for us. */
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+
+	mmu_notifier_disarm(mm);
+	mmdrop(mm);
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_remove);

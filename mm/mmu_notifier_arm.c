@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Arming: from when on the ranges of an mm are recorded, and until when.
+ *
+ * A range that started before its mm was armed is not in the active set. Were
+ * it still in flight afterwards, a new subscriber would neither hear of it nor
+ * wait for it, and would map a page that is being taken away. So an mm is armed
+ * under mm_take_all_locks(), which no start/end pair straddles: every pair is
+ * inside the mmap_lock, a VMA lock or a reverse-map lock.
+ *
+ * That is expensive, thousands of locks, and some drivers insert and remove an
+ * interval notifier for each page fault. So the mm stays armed for a second
+ * after its last user left. Disarming needs no lock of the mm: what is in
+ * flight stays in the active set until its end, which goes by the range.
+ *
+ * The state itself lives until the mm is freed. Its address never changes, and
+ * arming again needs no memory and ignores signals: it cannot fail.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/export.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "mmu_notifier.h"
+
+#define MMU_NOTIFIER_IDLE_JIFFIES	HZ
+
+/* Later is fine, sooner is not. */
+static unsigned long disarm_delay(struct mmu_notifier_subscriptions *subs)
+{
+	unsigned long when = subs->idle_since + MMU_NOTIFIER_IDLE_JIFFIES;
+
+	return time_after(when, jiffies) ? when - jiffies : 0;
+}
+
+static void mmu_notifier_disarm_work(struct work_struct *work)
+{
+	struct mmu_notifier_subscriptions *subs =
+		container_of(to_delayed_work(work),
+			     struct mmu_notifier_subscriptions, disarm_work);
+	struct mm_struct *mm = subs->mm;
+	unsigned long delay = 0;
+
+	spin_lock(&subs->lock);
+	if (!subs->nr_users) {
+		delay = disarm_delay(subs);
+		if (!delay)
+			WRITE_ONCE(mm->notifier_subscriptions, subs);
+	}
+	subs->disarm_pending = delay;
+	if (delay)
+		queue_delayed_work(system_unbound_wq, &subs->disarm_work, delay);
+	spin_unlock(&subs->lock);
+
+	/* Only one work is queued at a time; it keeps the reference. */
+	if (!delay)
+		mmdrop(mm);
+}
+
+static void mmu_notifier_free_work(struct work_struct *work)
+{
+	struct mmu_notifier_subscriptions *subs =
+		container_of(work, struct mmu_notifier_subscriptions, free_work);
+
+	srcu_barrier(subs->srcu);
+	cleanup_srcu_struct(subs->srcu);
+	kfree(subs->srcu);
+	kfree(subs);
+}
+
+static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *mm)
+{
+	unsigned int nr_shards = min(num_possible_cpus(), MMU_NOTIFIER_MAX_SHARDS);
+	struct mmu_notifier_subscriptions *subs;
+	unsigned int i;
+
+	subs = kzalloc(struct_size(subs, shards, nr_shards), GFP_KERNEL_ACCOUNT);
+	if (!subs)
+		return NULL;
+
+	subs->nr_shards = nr_shards;
+	subs->mm = mm;
+	subs->intervals = RB_ROOT_CACHED;
+	atomic_long_set(&subs->seq, 1);
+	spin_lock_init(&subs->lock);
+	init_waitqueue_head(&subs->range_wait);
+	init_waitqueue_head(&subs->removal_wait);
+	INIT_DELAYED_WORK(&subs->disarm_work, mmu_notifier_disarm_work);
+	INIT_WORK(&subs->free_work, mmu_notifier_free_work);
+	for (i = 0; i < nr_shards; i++) {
+		spin_lock_init(&subs->shards[i].lock);
+		INIT_LIST_HEAD(&subs->shards[i].ranges);
+		subs->shards[i].subs = subs;
+	}
+	return subs;
+}
+
+void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	/* Each user holds a reference on the mm, so somebody lost one. */
+	WARN_ON_ONCE(subs->nr_users);
+	mm->notifier_subscriptions = NULL;
+	if (!subs->srcu) {
+		kfree(subs);
+		return;
+	}
+	/*
+	 * We may be in finish_task_switch(), or in a callback of this very SRCU
+	 * that mmu_notifier_put() queued.
+	 */
+	queue_work(system_unbound_wq, &subs->free_work);
+}
+
+/* Become a user of an mm that is armed already. */
+static bool mmu_notifier_hold(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	bool armed;
+
+	if (!subs)
+		return false;
+	spin_lock(&subs->lock);
+	armed = mm_has_notifiers(mm);
+	if (armed)
+		subs->nr_users++;
+	spin_unlock(&subs->lock);
+	return armed;
+}
+
+static void mmu_notifier_set_armed(struct mm_struct *mm,
+				   struct mmu_notifier_subscriptions *subs)
+{
+	unsigned long tagged = (unsigned long)subs | MMU_NOTIFIER_ARMED;
+
+	spin_lock(&subs->lock);
+	subs->nr_users++;
+	/*
+	 * Published by the locks that are dropped next; for those who look
+	 * without any of them, release what the pointer leads to.
+	 */
+	smp_store_release(&mm->notifier_subscriptions, (void *)tagged);
+	spin_unlock(&subs->lock);
+}
+
+/**
+ * mmu_notifier_arm_locked() - mmu_notifier_arm() for holders of the mmap_lock
+ * @mm: the mm
+ *
+ * Context: mmap_lock held for write; sleeps.
+ * Return: 0, -ENOMEM or -EINTR as mmu_notifier_arm().
+ */
+int mmu_notifier_arm_locked(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs, *fresh = NULL;
+
+	mmap_assert_write_locked(mm);
+	if (mmu_notifier_hold(mm))
+		return 0;
+
+	subs = mmu_notifier_subscriptions(mm);
+	if (!subs) {
+		fresh = subscriptions_alloc(mm);
+		if (!fresh)
+			return -ENOMEM;
+		if (mm_take_all_locks(mm)) {
+			kfree(fresh);
+			return -EINTR;
+		}
+		subs = fresh;
+	} else {
+		mm_take_all_locks_uninterruptible(mm);
+	}
+	mmu_notifier_set_armed(mm, subs);
+	mm_drop_all_locks(mm);
+	return 0;
+}
+
+/**
+ * mmu_notifier_arm() - have the invalidations of an mm recorded
+ * @mm: the caller keeps a reference (mmgrab()) until mmu_notifier_disarm()
+ *
+ * For those who insert interval notifiers from where the mmap_lock cannot be
+ * taken, or often: while it is armed, mmu_interval_notifier_insert() neither
+ * takes it nor fails.
+ *
+ * Context: takes the mmap_lock for write unless the mm is armed; sleeps.
+ * Return: 0; -ENOMEM; -EINTR if a signal arrived while an mm that has never
+ * been armed was being locked.
+ */
+int mmu_notifier_arm(struct mm_struct *mm)
+{
+	int ret;
+
+	might_sleep();
+	if (mmu_notifier_hold(mm))
+		return 0;
+	mmap_write_lock(mm);
+	ret = mmu_notifier_arm_locked(mm);
+	mmap_write_unlock(mm);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_arm);
+
+/**
+ * mmu_notifier_disarm() - undo one mmu_notifier_arm()
+ * @mm: the mm
+ *
+ * The mm is disarmed a second after the last user left.
+ *
+ * Context: any but hard and soft interrupts.
+ */
+void mmu_notifier_disarm(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	spin_lock(&subs->lock);
+	if (!WARN_ON_ONCE(!subs->nr_users) && !--subs->nr_users) {
+		subs->idle_since = jiffies;
+		/* An address space that is gone has nothing to gain. */
+		if (!subs->disarm_pending && atomic_read(&mm->mm_users)) {
+			subs->disarm_pending = true;
+			mmgrab(mm);
+			queue_delayed_work(system_unbound_wq, &subs->disarm_work,
+					   MMU_NOTIFIER_IDLE_JIFFIES);
+		}
+	}
+	spin_unlock(&subs->lock);
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_disarm);
