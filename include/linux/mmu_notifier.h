@@ -693,7 +693,11 @@ static inline void __mmu_invalidate_exit(const void *rangep)
 		mmu_notifier_invalidate_range_end(range);
 }
 
-/* The storage is not initialised twice, as a compound literal would be. */
+/*
+ * The storage is initialised once and only as far as needed: not by a compound
+ * literal, nor by CONFIG_INIT_STACK_ALL_ZERO, which would clear all of it at
+ * every site.
+ */
 #define __mmu_invalidate_open(_enter, _storage, ...)				\
 ({										\
 	mmu_notifier_range_init_owner(_storage, __VA_ARGS__);			\
@@ -701,7 +705,7 @@ static inline void __mmu_invalidate_exit(const void *rangep)
 })
 
 #define mmu_invalidate_guard_owner(_name, ...)					\
-	struct mmu_notifier_range __storage_##_name;				\
+	struct mmu_notifier_range __storage_##_name __uninitialized;		\
 	const struct mmu_notifier_range *_name __cleanup(__mmu_invalidate_exit)	\
 		__maybe_unused = __mmu_invalidate_open(__mmu_invalidate_enter,	\
 					&__storage_##_name, __VA_ARGS__)
@@ -710,7 +714,7 @@ static inline void __mmu_invalidate_exit(const void *rangep)
 	mmu_invalidate_guard_owner(_name, __VA_ARGS__, NULL)
 
 #define __scoped_mmu_invalidate(_enter, ...)					\
-	for (struct mmu_notifier_range __storage,				\
+	for (struct mmu_notifier_range __storage __uninitialized,		\
 	     *__scope __cleanup(__mmu_invalidate_exit) =			\
 			__mmu_invalidate_open(_enter, &__storage, __VA_ARGS__),	\
 	     *__once = &__storage; __once; __once = NULL)
