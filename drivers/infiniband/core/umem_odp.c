@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * User memory that is paged on demand: the object and its chunks.
+ *
+ * A region that is registered with IB_ACCESS_ON_DEMAND pins nothing. It can be
+ * larger than the machine's memory, and may contain addresses that are not
+ * mapped yet. When the device needs a page the driver calls ib_umem_odp_fault();
+ * when the kernel wants it back, the MMU notifier takes it away.
+ *
+ * Registration costs the same for any length: nothing is kept for what has not
+ * been touched. State comes in chunks, the parts of the region in each aligned
+ * block of 2 MiB. A chunk is made by the first fault in it, and a worker frees
+ * it after its last page went. Each one is an interval notifier of its own, so
+ * that an invalidation disturbs only those faults whose chunk it overlaps, and
+ * each has its own lock, so that faults in different chunks run in parallel.
+ * That insertion of an interval notifier is immediate, and never fails, is
+ * ensured by keeping the mm armed for as long as the region exists.
+ *
+ * A page is in a chunk without a reference. It is valid while the chunk's lock
+ * is held, because an invalidation of it has to take that lock before the page
+ * can go.
+ *
+ * Lifetime. The umem owns one reference of each chunk in its xarray, users hold
+ * others while they work. Interval notifiers cannot be removed in a callback,
+ * where chunks become empty; so that is the worker's task. It takes a chunk out
+ * of the xarray only if nobody else has a reference, under the xarray's lock,
+ * under which references are got.
+ *
+ * Locks: mmap_lock (outside), chunk->lock, xa_lock.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/hugetlb.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "umem_odp.h"
+
+static unsigned long chunk_index(unsigned long addr)
+{
+	return addr >> IB_ODP_CHUNK_SHIFT;
+}
+
+static void chunk_free(struct ib_odp_chunk *chunk)
+{
+	mutex_destroy(&chunk->lock);
+	kvfree(chunk->dma);
+	kvfree(chunk);
+}
+
+/* No longer in the xarray, and without users. */
+static void chunk_destroy(struct ib_odp_chunk *chunk)
+{
+	struct interval_tree_node *node = &chunk->notifier.interval_tree;
+
+	mmu_interval_notifier_remove(&chunk->notifier);
+	mutex_lock(&chunk->lock);
+	ib_odp_chunk_unmap(chunk, node->start, node->last + 1);
+	mutex_unlock(&chunk->lock);
+	chunk_free(chunk);
+}
+
+static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long addr)
+{
+	unsigned long start = max(ALIGN_DOWN(addr, IB_ODP_CHUNK_SIZE),
+				  ib_umem_start(odp));
+	unsigned long length = ib_umem_odp_chunk_end(odp, addr) - start;
+	size_t nr_pages = length >> PAGE_SHIFT;
+	struct ib_odp_chunk *chunk;
+	int ret = -ENOMEM;
+
+	chunk = kvzalloc(struct_size(chunk, entries, nr_pages), GFP_KERNEL_ACCOUNT);
+	if (!chunk)
+		return ERR_PTR(-ENOMEM);
+	chunk->odp = odp;
+	mutex_init(&chunk->lock);
+	refcount_set(&chunk->refs, 1);
+
+	if (!ib_uses_virt_dma(odp->umem.ibdev)) {
+		chunk->dma = kvcalloc(nr_pages, sizeof(*chunk->dma), GFP_KERNEL_ACCOUNT);
+		if (!chunk->dma)
+			goto out_free;
+	}
+	/* From here on it is called for invalidations, and has nothing yet. */
+	ret = mmu_interval_notifier_insert(&chunk->notifier, odp->umem.owning_mm,
+					   start, length, &ib_odp_chunk_ops);
+	if (ret)
+		goto out_free;
+	return chunk;
+
+out_free:
+	chunk_free(chunk);
+	return ERR_PTR(ret);
+}
+
+static struct ib_odp_chunk *chunk_find(struct ib_umem_odp *odp, unsigned long addr)
+{
+	struct ib_odp_chunk *chunk;
+
+	xa_lock(&odp->chunks);
+	chunk = xa_load(&odp->chunks, chunk_index(addr));
+	if (chunk)
+		refcount_inc(&chunk->refs);
+	xa_unlock(&odp->chunks);
+	return chunk;
+}
+
+/* Put @chunk into the xarray, with a reference for the caller. */
+static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
+			 unsigned long addr)
+{
+	int ret;
+
+	refcount_inc(&chunk->refs);
+	xa_lock(&odp->chunks);
+	ret = __xa_insert(&odp->chunks, chunk_index(addr), chunk, GFP_KERNEL_ACCOUNT);
+	xa_unlock(&odp->chunks);
+	return ret;
+}
+
+/**
+ * ib_odp_chunk_get() - the chunk an address is in, made if necessary
+ * @odp: the umem
+ * @addr: inside of it
+ *
+ * Context: sleeps.
+ * Return: the chunk, for ib_odp_chunk_put(); -ENOMEM.
+ */
+struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr)
+{
+	struct ib_odp_chunk *chunk;
+	int ret;
+
+	for (;;) {
+		chunk = chunk_find(odp, addr);
+		if (chunk)
+			return chunk;
+		chunk = chunk_alloc(odp, addr);
+		if (IS_ERR(chunk))
+			return chunk;
+		ret = chunk_publish(odp, chunk, addr);
+		if (!ret)
+			return chunk;
+		/* -EBUSY: another fault was first, and its chunk is there. */
+		chunk_destroy(chunk);
+		if (ret != -EBUSY)
+			return ERR_PTR(ret);
+	}
+}
+
+/**
+ * ib_odp_chunk_put() - give a reference back
+ * @chunk: the chunk
+ *
+ * Context: any.
+ */
+void ib_odp_chunk_put(struct ib_odp_chunk *chunk)
+{
+	struct ib_umem_odp *odp = chunk->odp;
+	bool empty;
+
+	/* In one step, or a chunk that empties in between is never reaped. */
+	xa_lock(&odp->chunks);
+	refcount_dec(&chunk->refs);
+	empty = !READ_ONCE(chunk->nr_mapped);
+	xa_unlock(&odp->chunks);
+	if (empty)
+		queue_work(system_unbound_wq, &odp->reap_work);
+}
+
+/* Taking it out while nobody else holds it makes it ours alone. */
+static bool chunk_unpublish_idle(struct ib_umem_odp *odp, unsigned long index,
+				 struct ib_odp_chunk *chunk)
+{
+	bool idle;
+
+	xa_lock(&odp->chunks);
+	/* Without users it can lose pages but not gain any. */
+	idle = refcount_read(&chunk->refs) == 1 && !READ_ONCE(chunk->nr_mapped);
+	if (idle)
+		__xa_erase(&odp->chunks, index);
+	xa_unlock(&odp->chunks);
+	return idle;
+}
+
+static void ib_umem_odp_reap(struct work_struct *work)
+{
+	struct ib_umem_odp *odp = container_of(work, struct ib_umem_odp, reap_work);
+	struct ib_odp_chunk *chunk;
+	unsigned long index;
+
+	/* Only this work and release free chunks, and release cancels it. */
+	xa_for_each(&odp->chunks, index, chunk) {
+		if (chunk_unpublish_idle(odp, index, chunk))
+			chunk_destroy(chunk);
+		cond_resched();
+	}
+}
+
+/* All of the region in huge pages of one size, as the flag promises? */
+static int odp_check_hugetlb(struct mm_struct *mm, unsigned long start,
+			     unsigned long end)
+{
+	struct vm_area_struct *vma;
+	unsigned long next = start;
+	int ret = 0;
+
+	mmap_read_lock(mm);
+	while (next < end && !ret) {
+		vma = vma_lookup(mm, next);
+		if (!vma || !is_vm_hugetlb_page(vma))
+			ret = -EINVAL;
+		else
+			next = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+static int odp_check_range(unsigned long addr, size_t size)
+{
+	unsigned long end;
+
+	if (!size)
+		return -EINVAL;
+	if (check_add_overflow(addr, size, &end) || PAGE_ALIGN(end) < end)
+		return -EOVERFLOW;
+	/* The address space may grow into the rest, but not beyond this. */
+	if (end > TASK_SIZE)
+		return -EFAULT;
+	return 0;
+}
+
+/**
+ * ib_umem_odp_get() - register memory of the current process for paging
+ * @device: who is going to use it
+ * @addr: first address
+ * @size: in bytes
+ * @access: enum ib_access_flags, with IB_ACCESS_ON_DEMAND
+ * @ops: for a device that keeps translations, or NULL
+ *
+ * Nothing is pinned or charged; time and memory do not depend on @size.
+ *
+ * Context: takes the mmap_lock for write if the mm has not been armed; sleeps.
+ * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
+ * paged, or is implicit (address 0, size ULONG_MAX); -EINVAL if it is empty or
+ * not in huge pages though said to be; -EOVERFLOW if it wraps around; -EFAULT
+ * if it is beyond the user's addresses; -ENOMEM; -EINTR.
+ */
+struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
+				    size_t size, int access,
+				    const struct ib_umem_odp_ops *ops)
+{
+	struct mm_struct *mm = current->mm;
+	struct ib_umem_odp *odp;
+	int ret;
+
+	if (!(access & IB_ACCESS_ON_DEMAND) || (!addr && size == SIZE_MAX))
+		return ERR_PTR(-EOPNOTSUPP);
+	ret = odp_check_range(addr, size);
+	if (!ret && (access & IB_ACCESS_HUGETLB))
+		ret = odp_check_hugetlb(mm, addr, addr + size);
+	if (ret)
+		return ERR_PTR(ret);
+
+	odp = kzalloc(sizeof(*odp), GFP_KERNEL_ACCOUNT);
+	if (!odp)
+		return ERR_PTR(-ENOMEM);
+	ret = mmu_notifier_arm(mm);
+	if (ret) {
+		kfree(odp);
+		return ERR_PTR(ret);
+	}
+
+	mmgrab(mm);
+	odp->umem.ibdev = device;
+	odp->umem.owning_mm = mm;
+	odp->umem.address = addr;
+	odp->umem.length = size;
+	odp->umem.writable = ib_access_writable(access);
+	odp->umem.is_odp = 1;
+	odp->page_shift = PAGE_SHIFT;
+	odp->ops = ops;
+	xa_init(&odp->chunks);
+	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
+	return odp;
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_get);
+
+/**
+ * ib_umem_odp_release() - the region is gone
+ * @odp: no fault is running in it or will be; the device does not use it
+ *
+ * Context: sleeps; not under a lock that is taken around the mmap_lock.
+ */
+void ib_umem_odp_release(struct ib_umem_odp *odp)
+{
+	struct mm_struct *mm = odp->umem.owning_mm;
+	struct ib_odp_chunk *chunk;
+	unsigned long index;
+
+	/*
+	 * Chunks can still become empty and queue the work, until they are
+	 * removed; it would find them, so it is disabled and not just waited for.
+	 */
+	disable_work_sync(&odp->reap_work);
+	xa_for_each(&odp->chunks, index, chunk) {
+		xa_erase(&odp->chunks, index);
+		chunk_destroy(chunk);
+		cond_resched();
+	}
+	xa_destroy(&odp->chunks);
+	mmu_notifier_disarm(mm);
+	mmdrop(mm);
+	kfree(odp);
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_release);

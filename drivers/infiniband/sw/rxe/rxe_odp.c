@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * On-demand paging for rxe.
+ *
+ * rxe moves data with the CPU, from the work queue of its tasks, where it may
+ * sleep. So there is no translation to keep or to invalidate: each piece of a
+ * message that lies in one chunk of the region is faulted in, copied under the
+ * chunk's lock, and let go. A fault that fails is the error that an access to
+ * memory outside of the region would be.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/highmem.h>
+#include <rdma/ib_umem_odp.h>
+#include <rdma/restrack.h>
+
+#include "rxe.h"
+#include "rxe_loc.h"
+
+static unsigned long rxe_odp_address(const struct rxe_mr *mr, u64 iova)
+{
+	return mr->umem->address + (iova - mr->ibmr.iova);
+}
+
+int rxe_odp_init_user(struct rxe_dev *rxe, u64 start, u64 length, int access,
+		      struct rxe_mr *mr)
+{
+	struct ib_umem_odp *odp;
+
+	/* Whether a page is persistent is not known before it is there. */
+	if (access & IB_ACCESS_FLUSH_PERSISTENT)
+		return -EOPNOTSUPP;
+	odp = ib_umem_odp_get(&rxe->ib_dev, start, length, access, NULL);
+	if (IS_ERR(odp))
+		return PTR_ERR(odp);
+
+	rxe_mr_init(access, mr);
+	mr->umem = &odp->umem;
+	mr->ibmr.type = IB_MR_TYPE_USER;
+	mr->state = RXE_MR_STATE_VALID;
+	return 0;
+}
+
+static void rxe_odp_copy_page(struct page *page, unsigned int offset, void *data,
+			      unsigned int bytes, enum rxe_mr_copy_dir dir)
+{
+	u8 *va = kmap_local_page(page);
+
+	if (dir == RXE_TO_MR_OBJ)
+		memcpy(va + offset, data, bytes);
+	else
+		memcpy(data, va + offset, bytes);
+	kunmap_local(va);
+}
+
+/* The part of [addr, end) that is in the chunk of addr; returns its length. */
+static int rxe_odp_copy_chunk(struct ib_umem_odp *odp, unsigned long addr,
+			      unsigned long end, u8 *data,
+			      enum rxe_mr_copy_dir dir)
+{
+	unsigned long start = addr;
+	struct ib_odp_chunk *chunk;
+	unsigned int bytes;
+
+	end = min(end, ib_umem_odp_chunk_end(odp, addr));
+	chunk = ib_umem_odp_fault(odp, addr, end,
+				  dir == RXE_TO_MR_OBJ ? IB_ODP_FAULT_WRITE : 0);
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
+	for (; addr < end; addr += bytes, data += bytes) {
+		bytes = min(end - addr, PAGE_SIZE - offset_in_page(addr));
+		rxe_odp_copy_page(ib_odp_chunk_page(chunk, addr),
+				  offset_in_page(addr), data, bytes, dir);
+	}
+	ib_odp_chunk_unlock(chunk);
+	return end - start;
+}
+
+int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length,
+		    enum rxe_mr_copy_dir dir)
+{
+	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
+	unsigned long addr = rxe_odp_address(mr, iova);
+	unsigned long end = addr + length;
+	int done;
+
+	while (addr < end) {
+		done = rxe_odp_copy_chunk(odp, addr, end, data, dir);
+		if (done < 0)
+			return done;
+		addr += done;
+		data += done;
+	}
+	return 0;
+}
+
+/* The chunk of the 8 bytes at @iova, present for writing; range is checked. */
+static struct ib_odp_chunk *rxe_odp_fault_u64(struct rxe_mr *mr, u64 iova)
+{
+	unsigned long addr = rxe_odp_address(mr, iova);
+
+	return ib_umem_odp_fault(to_ib_umem_odp(mr->umem), addr,
+				 addr + sizeof(u64), IB_ODP_FAULT_WRITE);
+}
+
+int rxe_odp_do_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
+			 u64 swap_add, u64 *orig_val)
+{
+	unsigned long addr = rxe_odp_address(mr, iova);
+	struct ib_odp_chunk *chunk;
+
+	if (!IS_ALIGNED(addr, sizeof(u64)))
+		return RESPST_ERR_MISALIGNED_ATOMIC;
+	chunk = rxe_odp_fault_u64(mr, iova);
+	if (IS_ERR(chunk))
+		return RESPST_ERR_RKEY_VIOLATION;
+	rxe_mr_page_atomic_op(ib_odp_chunk_page(chunk, addr), offset_in_page(addr),
+			      opcode, compare, swap_add, orig_val);
+	ib_odp_chunk_unlock(chunk);
+	return 0;
+}
+
+int rxe_odp_do_atomic_write(struct rxe_mr *mr, u64 iova, u64 value)
+{
+	unsigned long addr = rxe_odp_address(mr, iova);
+	struct ib_odp_chunk *chunk;
+
+	if (!IS_ALIGNED(addr, sizeof(u64)))
+		return RESPST_ERR_MISALIGNED_ATOMIC;
+	chunk = rxe_odp_fault_u64(mr, iova);
+	if (IS_ERR(chunk))
+		return RESPST_ERR_RKEY_VIOLATION;
+	rxe_mr_page_atomic_write(ib_odp_chunk_page(chunk, addr),
+				 offset_in_page(addr), value);
+	ib_odp_chunk_unlock(chunk);
+	return 0;
+}
+
+/**
+ * struct rxe_prefetch - an ibv_advise_mr() that is under way
+ * @work: for an asynchronous one
+ * @flags: enum ib_odp_fault_flags
+ * @num_sge: number of @frags
+ * @frags: what to bring in; each holds a reference on its MR
+ */
+struct rxe_prefetch {
+	struct work_struct work;
+	unsigned int flags;
+	u32 num_sge;
+	struct {
+		struct rxe_mr *mr;
+		u64 iova;
+		size_t length;
+	} frags[] __counted_by(num_sge);
+};
+
+static int rxe_odp_prefetch_range(struct rxe_mr *mr, u64 iova, size_t length,
+				  unsigned int flags)
+{
+	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
+	unsigned long addr = rxe_odp_address(mr, iova);
+	unsigned long next, end = addr + length;
+	struct ib_odp_chunk *chunk;
+
+	for (; addr < end; addr = next) {
+		next = min(end, ib_umem_odp_chunk_end(odp, addr));
+		chunk = ib_umem_odp_fault(odp, addr, next, flags);
+		if (IS_ERR(chunk))
+			return PTR_ERR(chunk);
+		ib_odp_chunk_unlock(chunk);
+		atomic64_add(DIV_ROUND_UP(offset_in_page(addr) + next - addr, PAGE_SIZE),
+			     &odp->stats.prefetch);
+		cond_resched();
+	}
+	return 0;
+}
+
+static int rxe_prefetch_run(struct rxe_prefetch *prefetch)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < prefetch->num_sge && !ret; i++)
+		ret = rxe_odp_prefetch_range(prefetch->frags[i].mr,
+					     prefetch->frags[i].iova,
+					     prefetch->frags[i].length,
+					     prefetch->flags);
+	return ret;
+}
+
+static void rxe_prefetch_free(struct rxe_prefetch *prefetch)
+{
+	u32 i;
+
+	for (i = 0; i < prefetch->num_sge; i++)
+		if (prefetch->frags[i].mr)
+			rxe_put(prefetch->frags[i].mr);
+	kvfree(prefetch);
+}
+
+/* Advice: whoever accesses the range will see what went wrong here. */
+static void rxe_prefetch_work(struct work_struct *work)
+{
+	struct rxe_prefetch *prefetch = container_of(work, struct rxe_prefetch, work);
+
+	rxe_prefetch_run(prefetch);
+	rxe_prefetch_free(prefetch);
+}
+
+static int rxe_prefetch_add(struct rxe_prefetch *prefetch, u32 i,
+			    struct rxe_pd *pd, const struct ib_sge *sge, int access)
+{
+	struct rxe_mr *mr = lookup_mr(pd, access, sge->lkey, RXE_LOOKUP_LOCAL);
+
+	if (!mr)
+		return -EINVAL;
+	prefetch->frags[i].mr = mr;
+	prefetch->frags[i].iova = sge->addr;
+	prefetch->frags[i].length = sge->length;
+	if (!rxe_mr_is_odp(mr))
+		return -EINVAL;
+	return mr_check_range(mr, sge->addr, sge->length);
+}
+
+int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
+		  u32 flags, struct ib_sge *sg_list, u32 num_sge,
+		  struct uverbs_attr_bundle *attrs)
+{
+	bool write = advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE;
+	struct rxe_prefetch *prefetch;
+	int ret = 0;
+	u32 i;
+
+	if (advice > IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
+		return -EOPNOTSUPP;
+	if (flags & ~IB_UVERBS_ADVISE_MR_FLAG_FLUSH)
+		return -EINVAL;
+	prefetch = kvzalloc(struct_size(prefetch, frags, num_sge), GFP_KERNEL_ACCOUNT);
+	if (!prefetch)
+		return -ENOMEM;
+	prefetch->num_sge = num_sge;
+	prefetch->flags = write ? IB_ODP_FAULT_WRITE : 0;
+	for (i = 0; i < num_sge && !ret; i++)
+		ret = rxe_prefetch_add(prefetch, i, to_rpd(ibpd), &sg_list[i],
+				       write ? IB_ACCESS_LOCAL_WRITE : 0);
+
+	/* What is present needs no translation: nothing is left to be done. */
+	if (!ret && advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT) {
+		if (!(flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)) {
+			INIT_WORK(&prefetch->work, rxe_prefetch_work);
+			queue_work(system_unbound_wq, &prefetch->work);
+			return 0;
+		}
+		ret = rxe_prefetch_run(prefetch);
+	}
+	rxe_prefetch_free(prefetch);
+	return ret;
+}
+
+int rxe_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
+{
+	struct nlattr *table;
+
+	if (!rxe_mr_is_odp(to_rmr(ibmr)))
+		return 0;
+	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
+	if (!table)
+		return -EMSGSIZE;
+	if (rdma_nl_put_driver_string(msg, "odp", "explicit")) {
+		nla_nest_cancel(msg, table);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(msg, table);
+	return 0;
+}
+
+int rxe_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
+{
+	struct rxe_mr *mr = to_rmr(ibmr);
+	struct ib_odp_counters *stats;
+	struct nlattr *table;
+
+	if (!rxe_mr_is_odp(mr))
+		return 0;
+	stats = &to_ib_umem_odp(mr->umem)->stats;
+	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_STAT_HWCOUNTERS);
+	if (!table)
+		return -EMSGSIZE;
+	if (rdma_nl_stat_hwcounter_entry(msg, "page_faults",
+					 atomic64_read(&stats->faults)) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "page_invalidations",
+					 atomic64_read(&stats->invalidations)) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "page_prefetch",
+					 atomic64_read(&stats->prefetch))) {
+		nla_nest_cancel(msg, table);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(msg, table);
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * On-demand paging: user memory that a device uses without having it pinned.
+ * Explained in drivers/infiniband/core/umem_odp.c.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#ifndef IB_UMEM_ODP_H
+#define IB_UMEM_ODP_H
+
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/sizes.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include <rdma/ib_umem.h>
+#include <rdma/ib_verbs.h>
+
+/* What one chunk covers at most: a huge page, where there are any. */
+#define IB_ODP_CHUNK_SHIFT	21
+#define IB_ODP_CHUNK_SIZE	(1UL << IB_ODP_CHUNK_SHIFT)
+
+struct ib_odp_chunk;
+
+/**
+ * enum ib_odp_fault_flags - what a fault asks for
+ * @IB_ODP_FAULT_WRITE: the device is going to write
+ */
+enum ib_odp_fault_flags {
+	IB_ODP_FAULT_WRITE = BIT(0),
+};
+
+/**
+ * struct ib_umem_odp_ops - what a driver with page tables of its own implements
+ * @zap: make the device forget [@start, @end) of the chunk, which it must have
+ *	done on return. Called under the chunk's lock, before the pages are DMA
+ *	unmapped; sleeps. A driver that looks each page up under the chunk's
+ *	lock has nothing to forget, and no ops.
+ */
+struct ib_umem_odp_ops {
+	void (*zap)(struct ib_odp_chunk *chunk, unsigned long start,
+		    unsigned long end);
+};
+
+/**
+ * struct ib_umem_odp - a memory region that is paged on demand
+ * @umem: base; @umem.owning_mm is kept armed for as long as this lives
+ * @ops: the driver's, or NULL
+ * @private: the driver's
+ * @page_shift: of the entries that the device uses
+ * @chunks: struct ib_odp_chunk by address >> IB_ODP_CHUNK_SHIFT; its lock also
+ *	protects lookup against reaping
+ * @reap_work: frees chunks that became empty
+ * @stats: pages mapped by faults, pages invalidated, pages prefetched
+ */
+struct ib_umem_odp {
+	struct ib_umem umem;
+	const struct ib_umem_odp_ops *ops;
+	void *private;
+	unsigned int page_shift;
+	struct xarray chunks;
+	struct work_struct reap_work;
+	struct ib_odp_counters stats;
+};
+
+/*
+ * Entries of a chunk: a struct page pointer and what the device may do. No
+ * reference is held: the chunk's notifier says when the page goes.
+ */
+#define IB_ODP_ENTRY_READ	1UL
+#define IB_ODP_ENTRY_WRITE	2UL
+#define IB_ODP_ENTRY_FLAGS	(IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE)
+
+/**
+ * struct ib_odp_chunk - the part of an umem that lies in one 2 MiB block
+ * @notifier: its interval: the block cut to the umem, whole pages
+ * @odp: the umem
+ * @lock: protects what is below, and whoever uses the pages; taken inside of
+ *	the mmap_lock by invalidation, so not held while faulting
+ * @refs: the umem's and one for each user
+ * @nr_mapped: entries that are not zero
+ * @dma: DMA addresses; NULL if the device uses kernel virtual addresses
+ * @entries: one a page
+ */
+struct ib_odp_chunk {
+	struct mmu_interval_notifier notifier;
+	struct ib_umem_odp *odp;
+	struct mutex lock;
+	refcount_t refs;
+	unsigned int nr_mapped;
+	dma_addr_t *dma;
+	unsigned long entries[];
+};
+
+static inline struct ib_umem_odp *to_ib_umem_odp(struct ib_umem *umem)
+{
+	return container_of(umem, struct ib_umem_odp, umem);
+}
+
+/* First page of the region. */
+static inline unsigned long ib_umem_start(struct ib_umem_odp *odp)
+{
+	return ALIGN_DOWN(odp->umem.address, 1UL << odp->page_shift);
+}
+
+/* End of its last page; cannot be 0, the kernel is up there. */
+static inline unsigned long ib_umem_end(struct ib_umem_odp *odp)
+{
+	return ALIGN(odp->umem.address + odp->umem.length, 1UL << odp->page_shift);
+}
+
+static inline size_t ib_umem_odp_num_pages(struct ib_umem_odp *odp)
+{
+	return (ib_umem_end(odp) - ib_umem_start(odp)) >> odp->page_shift;
+}
+
+/* Where the chunk that @addr is in ends, at most: how far one fault can go. */
+static inline unsigned long ib_umem_odp_chunk_end(struct ib_umem_odp *odp,
+						  unsigned long addr)
+{
+	return min(ALIGN_DOWN(addr, IB_ODP_CHUNK_SIZE) + IB_ODP_CHUNK_SIZE,
+		   ib_umem_end(odp));
+}
+
+static inline unsigned int ib_odp_chunk_index(const struct ib_odp_chunk *chunk,
+					      unsigned long addr)
+{
+	return (addr - chunk->notifier.interval_tree.start) >> PAGE_SHIFT;
+}
+
+/**
+ * ib_odp_chunk_page() - the page behind an address
+ * @chunk: locked, by ib_umem_odp_fault() for a range that @addr is in
+ * @addr: the user's address
+ *
+ * Return: the page, which stays until ib_odp_chunk_unlock().
+ */
+static inline struct page *ib_odp_chunk_page(const struct ib_odp_chunk *chunk,
+					     unsigned long addr)
+{
+	unsigned long entry = chunk->entries[ib_odp_chunk_index(chunk, addr)];
+
+	lockdep_assert_held(&chunk->lock);
+	return (struct page *)(entry & ~IB_ODP_ENTRY_FLAGS);
+}
+
+#ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
+
+struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
+				    size_t size, int access,
+				    const struct ib_umem_odp_ops *ops);
+void ib_umem_odp_release(struct ib_umem_odp *odp);
+
+struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
+				       unsigned long start, unsigned long end,
+				       unsigned int flags);
+void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);
+
+#else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
+
+static inline struct ib_umem_odp *
+ib_umem_odp_get(struct ib_device *device, unsigned long addr, size_t size,
+		int access, const struct ib_umem_odp_ops *ops)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline void ib_umem_odp_release(struct ib_umem_odp *odp) { }
+
+static inline struct ib_odp_chunk *
+ib_umem_odp_fault(struct ib_umem_odp *odp, unsigned long start,
+		  unsigned long end, unsigned int flags)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk) { }
+
+#endif /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
+
+#endif /* IB_UMEM_ODP_H */
