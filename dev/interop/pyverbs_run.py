@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Run rdma-core's own Python suite in the guest, one result line a test.
+
+usage: pyverbs_run.py DEV RESULTS [GLOB]
+
+Debian ships the suite as documentation, partly compressed: it is unpacked
+into a tmpfs.  RESULTS gets "pass|fail|skip <test> <reason>" as each test ends,
+so that a test that takes the process along leaves a gap and not a success.
+The tests' own start line is written first, for the same reason.
+"""
+import fnmatch
+import glob
+import gzip
+import os
+import shutil
+import signal
+import sys
+import unittest
+
+SUITE = "/usr/share/doc/rdma-core/tests"
+LIMIT = 120     # seconds a test may take: some wait for a peer without end
+
+
+def unpack(folder):
+    os.makedirs(folder)
+    for path in glob.glob(f"{SUITE}/*.py"):
+        shutil.copy(path, folder)
+    for path in glob.glob(f"{SUITE}/*.py.gz"):
+        with gzip.open(path) as src, open(f"{folder}/{os.path.basename(path)[:-3]}", "wb") as dst:
+            shutil.copyfileobj(src, dst)
+
+
+class Results(unittest.TestResult):
+    def __init__(self, path):
+        super().__init__()
+        self.out = open(path, "w", buffering=1)
+
+    def put(self, verdict, test, why=""):
+        why = " ".join(str(why).split())[:200]
+        self.out.write(f"{verdict} {test.id()} {why}".rstrip() + "\n")
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.put("start", test)
+        signal.alarm(LIMIT)
+
+    def stopTest(self, test):
+        signal.alarm(0)
+        super().stopTest(test)
+
+    def addSuccess(self, test):
+        self.put("pass", test)
+
+    def addSkip(self, test, reason):
+        self.put("skip", test, reason)
+
+    def addFailure(self, test, err):
+        self.put("fail", test, f"{err[0].__name__}: {err[1]}")
+
+    addError = addFailure
+
+    def addSubTest(self, test, subtest, err):
+        if err:
+            self.addFailure(test, err)
+
+    def addExpectedFailure(self, test, err):
+        self.put("pass", test)
+
+    def addUnexpectedSuccess(self, test):
+        self.put("fail", test, "unexpected success")
+
+
+def overdue(_signal, _frame):
+    raise TimeoutError(f"no end after {LIMIT} s")
+
+
+def flatten(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from flatten(item)
+        else:
+            yield item
+
+
+def main():
+    dev, results = sys.argv[1:3]
+    wanted = sys.argv[3] if len(sys.argv) > 3 else "*"
+    folder = "/tmp/pyverbs/tests"
+    unpack(folder)
+    sys.path[:0] = [folder, os.path.dirname(folder)]
+    sys.argv[1:] = ["--dev", dev]
+    from args_parser import parser
+    parser.parse_args()
+    import tests
+    signal.signal(signal.SIGALRM, overdue)
+    suite = unittest.TestSuite()
+    tests.load_tests(unittest.defaultTestLoader, suite, None)
+    chosen = unittest.TestSuite(test for test in flatten(suite)
+                                if fnmatch.fnmatch(test.id(), wanted))
+    out = Results(results)
+    chosen.run(out)
+    out.out.write(f"done {out.testsRun}\n")
+
+
+main()
