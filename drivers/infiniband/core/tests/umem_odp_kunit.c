@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * KUnit tests for the on-demand paged umem, with a mock device and an address
+ * space of the test's own.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/sched/mm.h>
+#include <linux/sizes.h>
+#include <rdma/ib_umem_odp.h>
+
+#define TEST_TIMEOUT	(20 * HZ)
+#define TEST_ACCESS	(IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE)
+
+/* What the mock device was told to forget. */
+struct test_zap {
+	int nr;
+	unsigned long start;
+	unsigned long end;
+};
+
+struct test_odp {
+	struct ib_device device;
+	struct mm_struct *mm;
+	struct test_zap zap;
+};
+
+static int test_init(struct kunit *test)
+{
+	struct test_odp *to = kunit_kzalloc(test, sizeof(*to), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, to);
+	to->device.attrs.kernel_cap_flags = IBK_ON_DEMAND_PAGING;
+	test->priv = to;
+	return 0;
+}
+
+static unsigned long test_mmap(struct kunit *test, unsigned long size, int prot)
+{
+	struct test_odp *to = test->priv;
+	unsigned long addr;
+
+	addr = kunit_vm_mmap(test, NULL, 0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_FALSE(test, !addr || IS_ERR_VALUE(addr));
+	to->mm = current->mm;
+	return addr;
+}
+
+static void test_zap(struct ib_odp_chunk *chunk, unsigned long start,
+		     unsigned long end)
+{
+	struct test_zap *zap = chunk->odp->private;
+
+	lockdep_assert_held(&chunk->lock);
+	zap->nr++;
+	zap->start = start;
+	zap->end = end;
+}
+
+static const struct ib_umem_odp_ops test_ops = { .zap = test_zap };
+
+static struct ib_umem_odp *test_get(struct kunit *test, unsigned long addr,
+				    size_t size, int access,
+				    const struct ib_umem_odp_ops *ops)
+{
+	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
+
+	odp = ib_umem_odp_get(&to->device, addr, size, access, ops);
+	KUNIT_ASSERT_FALSE_MSG(test, IS_ERR(odp), "error %ld", PTR_ERR(odp));
+	odp->private = &to->zap;
+	return odp;
+}
+
+static struct ib_odp_chunk *test_fault(struct kunit *test, struct ib_umem_odp *odp,
+				       unsigned long addr, size_t size,
+				       unsigned int flags)
+{
+	struct ib_odp_chunk *chunk = ib_umem_odp_fault(odp, addr, addr + size, flags);
+
+	KUNIT_ASSERT_FALSE_MSG(test, IS_ERR(chunk), "error %ld", PTR_ERR(chunk));
+	return chunk;
+}
+
+static long test_fault_error(struct ib_umem_odp *odp, unsigned long addr,
+			     size_t size, unsigned int flags)
+{
+	struct ib_odp_chunk *chunk = ib_umem_odp_fault(odp, addr, addr + size, flags);
+
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
+	ib_odp_chunk_unlock(chunk);
+	return 0;
+}
+
+/* Another thread in the same address space, waited for with a limit. */
+struct test_thread {
+	struct kunit *test;
+	struct mm_struct *mm;
+	void (*fn)(struct test_thread *thread);
+	struct ib_umem_odp *odp;
+	unsigned long addr;
+	size_t size;
+	long ret;
+	struct completion done;
+};
+
+static int test_thread_main(void *data)
+{
+	struct test_thread *thread = data;
+
+	kthread_use_mm(thread->mm);
+	thread->fn(thread);
+	kthread_unuse_mm(thread->mm);
+	complete(&thread->done);
+	return 0;
+}
+
+static void test_run(struct kunit *test, struct test_thread *thread)
+{
+	struct test_odp *to = test->priv;
+
+	thread->test = test;
+	thread->mm = to->mm;
+	init_completion(&thread->done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(test_thread_main, thread,
+						    "umem_odp_test")));
+}
+
+static void test_join(struct kunit *test, struct test_thread *thread)
+{
+	KUNIT_ASSERT_TRUE_MSG(test,
+			      wait_for_completion_timeout(&thread->done, TEST_TIMEOUT),
+			      "the thread did not finish");
+}
+
+static void do_munmap(struct test_thread *thread)
+{
+	thread->ret = vm_munmap(thread->addr, thread->size);
+}
+
+static void do_fault(struct test_thread *thread)
+{
+	thread->ret = test_fault_error(thread->odp, thread->addr, thread->size, 0);
+}
+
+/* Until somebody stands at the lock that we hold. */
+static void test_wait_contended(struct kunit *test, struct ib_odp_chunk *chunk)
+{
+	unsigned long limit = jiffies + TEST_TIMEOUT;
+
+	while (list_empty_careful(&chunk->lock.wait_list)) {
+		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
+				      "nobody came to wait for the chunk");
+		usleep_range(100, 200);
+	}
+}
+
+static unsigned long test_nr_chunks(struct ib_umem_odp *odp)
+{
+	struct ib_odp_chunk *chunk;
+	unsigned long index, nr = 0;
+
+	xa_for_each(&odp->chunks, index, chunk)
+		nr++;
+	return nr;
+}
+
+struct range_case {
+	const char *name;
+	unsigned long addr;
+	size_t size;
+	int access;
+	int ret;
+};
+
+static const struct range_case range_cases[] = {
+	{ "empty", SZ_1M, 0, TEST_ACCESS, -EINVAL },
+	{ "wraps", -PAGE_SIZE, SZ_1M, TEST_ACCESS, -EOVERFLOW },
+	{ "ends at the very top", -PAGE_SIZE, PAGE_SIZE - 1, TEST_ACCESS, -EOVERFLOW },
+	{ "kernel addresses", -SZ_1G, SZ_1M, TEST_ACCESS, -EFAULT },
+	{ "not to be paged", SZ_1M, SZ_1M, IB_ACCESS_LOCAL_WRITE, -EOPNOTSUPP },
+	{ "implicit", 0, SIZE_MAX, TEST_ACCESS, -EOPNOTSUPP },
+	{ "not huge pages", SZ_1M, SZ_1M, TEST_ACCESS | IB_ACCESS_HUGETLB, -EINVAL },
+};
+KUNIT_ARRAY_PARAM_DESC(range, range_cases, name);
+
+static void bad_regions_are_refused(struct kunit *test)
+{
+	const struct range_case *c = test->param_value;
+	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
+
+	test_mmap(test, PAGE_SIZE, PROT_READ);
+	odp = ib_umem_odp_get(&to->device, c->addr, c->size, c->access, NULL);
+	KUNIT_EXPECT_PTR_EQ(test, ERR_PTR(c->ret), odp);
+	if (!IS_ERR(odp))
+		ib_umem_odp_release(odp);
+}
+
+static void untouched_region_keeps_nothing(struct kunit *test)
+{
+	struct ib_umem_odp *odp;
+
+	test_mmap(test, PAGE_SIZE, PROT_READ);
+	odp = test_get(test, SZ_2G, 1UL << 40, TEST_ACCESS, NULL);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&odp->chunks));
+	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(current->mm));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&current->mm->pinned_vm));
+	ib_umem_odp_release(odp);
+}
+
+static void fault_brings_the_users_page(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	struct ib_odp_chunk *chunk;
+	u32 value = 0xfeed;
+	u32 *va;
+
+	KUNIT_ASSERT_EQ(test, 0, put_user(value, (u32 __user *)(addr + PAGE_SIZE + 8)));
+	chunk = test_fault(test, odp, addr + PAGE_SIZE + 8, sizeof(u32),
+			   IB_ODP_FAULT_WRITE);
+	va = kmap_local_page(ib_odp_chunk_page(chunk, addr + PAGE_SIZE + 8));
+	KUNIT_EXPECT_EQ(test, value, va[2]);
+	va[2] = 0xbeef;
+	kunmap_local(va);
+	KUNIT_EXPECT_EQ(test, 1, chunk->nr_mapped);
+	ib_odp_chunk_unlock(chunk);
+	KUNIT_EXPECT_EQ(test, 1, test_nr_chunks(odp));
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 0, get_user(value, (u32 __user *)(addr + PAGE_SIZE + 8)));
+	KUNIT_EXPECT_EQ(test, 0xbeef, value);
+	ib_umem_odp_release(odp);
+}
+
+static void fault_is_counted_once(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
+	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	/* To write, each page is needed once more. */
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 2 * SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	ib_umem_odp_release(odp);
+}
+
+static void faults_without_memory_fail(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ);
+	struct ib_umem_odp *odp = test_get(test, addr + 1, SZ_64K - 1, TEST_ACCESS, NULL);
+	struct ib_umem_odp *ro = test_get(test, addr, SZ_64K, IB_ACCESS_ON_DEMAND, NULL);
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + 1, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + 1, 1, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, -EPERM, test_fault_error(ro, addr, 1, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr - 1, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr + SZ_64K - 1, 2, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr + 5, 0, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + PAGE_SIZE, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + 1, SZ_64K - 1, 0));
+	ib_umem_odp_release(ro);
+	ib_umem_odp_release(odp);
+}
+
+static void unmapping_takes_pages_away(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, 3 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, addr, to->zap.start);
+	KUNIT_EXPECT_EQ(test, addr + 3 * PAGE_SIZE, to->zap.end);
+	KUNIT_EXPECT_EQ(test, 3, atomic64_read(&odp->stats.invalidations));
+	/* The rest is still there, without a new fault. */
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + 3 * PAGE_SIZE,
+						  SZ_64K - 3 * PAGE_SIZE, 0));
+	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_64K));
+	flush_work(&odp->reap_work);
+	KUNIT_EXPECT_EQ(test, 0, test_nr_chunks(odp));
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+	ib_umem_odp_release(odp);
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+}
+
+static void release_zaps_what_is_left(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, 3 * IB_ODP_CHUNK_SIZE, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, 3 * IB_ODP_CHUNK_SIZE,
+					   TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, 1, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + IB_ODP_CHUNK_SIZE, 1, 0));
+	ib_umem_odp_release(odp);
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+}
+
+static void invalidation_waits_for_the_user_of_a_page(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	struct test_thread unmapper = { .fn = do_munmap, .addr = addr, .size = SZ_64K };
+	struct ib_odp_chunk *chunk;
+
+	chunk = test_fault(test, odp, addr, SZ_64K, IB_ODP_FAULT_WRITE);
+	test_run(test, &unmapper);
+	test_wait_contended(test, chunk);
+	KUNIT_EXPECT_FALSE(test, completion_done(&unmapper.done));
+	KUNIT_EXPECT_NOT_NULL(test, ib_odp_chunk_page(chunk, addr));
+	ib_odp_chunk_unlock(chunk);
+	test_join(test, &unmapper);
+	KUNIT_EXPECT_EQ(test, 0, unmapper.ret);
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr, 1, 0));
+	ib_umem_odp_release(odp);
+}
+
+static void chunks_are_independent(struct kunit *test)
+{
+	unsigned long size = 4 * IB_ODP_CHUNK_SIZE;
+	unsigned long addr = test_mmap(test, size, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, NULL);
+	unsigned long far = addr + 2 * IB_ODP_CHUNK_SIZE;
+	struct test_thread faulter = { .fn = do_fault, .odp = odp, .addr = far, .size = 1 };
+	struct test_thread unmapper = { .fn = do_munmap, .addr = far, .size = PAGE_SIZE };
+	struct ib_odp_chunk *chunk;
+
+	/* We hold one chunk; a fault and an invalidation elsewhere go on. */
+	chunk = test_fault(test, odp, addr, 1, 0);
+	test_run(test, &faulter);
+	test_join(test, &faulter);
+	KUNIT_EXPECT_EQ(test, 0, faulter.ret);
+	test_run(test, &unmapper);
+	test_join(test, &unmapper);
+	KUNIT_EXPECT_EQ(test, 0, unmapper.ret);
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
+	ib_odp_chunk_unlock(chunk);
+	ib_umem_odp_release(odp);
+}
+
+static int test_nonblock(struct kunit *test, unsigned long addr, size_t size)
+{
+	struct test_odp *to = test->priv;
+	struct mmu_notifier_range range;
+	int ret;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_UNMAP, 0, to->mm, addr, addr + size);
+	ret = mmu_notifier_invalidate_range_start_nonblock(&range);
+	if (!ret)
+		mmu_notifier_invalidate_range_end(&range);
+	return ret;
+}
+
+static void nonblock_is_refused_only_if_in_use(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *soft = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	struct ib_umem_odp *hard = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	struct ib_odp_chunk *chunk;
+
+	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
+	chunk = test_fault(test, soft, addr, 1, 0);
+	KUNIT_EXPECT_EQ(test, -EAGAIN, test_nonblock(test, addr, SZ_64K));
+	ib_odp_chunk_unlock(chunk);
+	/* Nothing to wait for: the device has no translations. */
+	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&soft->stats.invalidations));
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(hard, addr, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EAGAIN, test_nonblock(test, addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&hard->stats.invalidations));
+	ib_umem_odp_release(hard);
+	ib_umem_odp_release(soft);
+}
+
+/* Was the page behind @addr dirty after the device lost it? */
+static bool test_dirty_after(struct kunit *test, struct ib_umem_odp *odp,
+			     unsigned long addr, unsigned int flags)
+{
+	struct ib_odp_chunk *chunk = test_fault(test, odp, addr, 1, flags);
+	struct folio *folio = page_folio(ib_odp_chunk_page(chunk, addr));
+	bool dirty;
+
+	folio_get(folio);
+	ib_odp_chunk_unlock(chunk);
+	folio_clear_dirty(folio);
+	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, PAGE_SIZE));
+	dirty = folio_test_dirty(folio);
+	folio_put(folio);
+	return dirty;
+}
+
+static void written_pages_become_dirty(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)addr));
+	KUNIT_EXPECT_FALSE(test, test_dirty_after(test, odp, addr, 0));
+	KUNIT_EXPECT_TRUE(test, test_dirty_after(test, odp, addr, IB_ODP_FAULT_WRITE));
+	ib_umem_odp_release(odp);
+}
+
+static void gone_process_has_no_memory(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	struct mm_struct *mm = current->mm;
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	kthread_unuse_mm(mm);
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr, 1, 0));
+	ib_umem_odp_release(odp);
+}
+
+/* Threads fault and unmap at random; in the end all of it can be faulted. */
+static void do_storm(struct test_thread *thread)
+{
+	unsigned long addr = thread->addr;
+	int i;
+
+	for (i = 0; i < 300; i++) {
+		unsigned long at = addr + (get_random_u32_below(64) << PAGE_SHIFT);
+
+		if (thread->odp)
+			thread->ret = test_fault_error(thread->odp, at, PAGE_SIZE,
+						       i & 1 ? IB_ODP_FAULT_WRITE : 0);
+		else
+			thread->ret = test_nonblock(thread->test, at, 4 * PAGE_SIZE);
+		if (thread->odp && thread->ret)
+			break;
+	}
+}
+
+static void faults_survive_a_storm_of_invalidations(struct kunit *test)
+{
+	unsigned long size = 64 * PAGE_SIZE;
+	unsigned long addr = test_mmap(test, 2 * size, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, NULL);
+	struct test_thread a = { .fn = do_storm, .odp = odp, .addr = addr };
+	struct test_thread b = { .fn = do_storm, .addr = addr };
+
+	test_run(test, &a);
+	test_run(test, &b);
+	test_join(test, &a);
+	test_join(test, &b);
+	KUNIT_EXPECT_EQ(test, 0, a.ret);
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, ib_umem_odp_chunk_end(odp, addr) - addr,
+						  IB_ODP_FAULT_WRITE));
+	ib_umem_odp_release(odp);
+}
+
+static struct kunit_case test_cases[] = {
+	KUNIT_CASE_PARAM(bad_regions_are_refused, range_gen_params),
+	KUNIT_CASE(untouched_region_keeps_nothing),
+	KUNIT_CASE(fault_brings_the_users_page),
+	KUNIT_CASE(fault_is_counted_once),
+	KUNIT_CASE(faults_without_memory_fail),
+	KUNIT_CASE(unmapping_takes_pages_away),
+	KUNIT_CASE(release_zaps_what_is_left),
+	KUNIT_CASE(invalidation_waits_for_the_user_of_a_page),
+	KUNIT_CASE(chunks_are_independent),
+	KUNIT_CASE(nonblock_is_refused_only_if_in_use),
+	KUNIT_CASE(written_pages_become_dirty),
+	KUNIT_CASE(gone_process_has_no_memory),
+	KUNIT_CASE(faults_survive_a_storm_of_invalidations),
+	{}
+};
+
+static struct kunit_suite test_suite = {
+	.name = "ib_umem_odp",
+	.init = test_init,
+	.test_cases = test_cases,
+};
+kunit_test_suite(test_suite);
