@@ -10,7 +10,7 @@ D := dev
 export PINLESS_CMD := $(value CMD)
 export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
-export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL
+export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK
 
 .PHONY: help tree kernel image vm kunit selftest interop check check-long \
 	demo refresh series clean clean-cache
@@ -66,7 +66,7 @@ refresh:
 
 ## make series [BUILD=1]        out/series: mails that `git am` takes on stock
 series:
-	@$(D)/series
+	@CONFIG=$(CONFIG) $(D)/series
 
 ## make clean                   remove out/
 clean:
