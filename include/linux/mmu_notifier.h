@@ -713,20 +713,30 @@ static inline void __mmu_invalidate_exit(const void *rangep)
 #define mmu_invalidate_guard(_name, ...)					\
 	mmu_invalidate_guard_owner(_name, __VA_ARGS__, NULL)
 
-#define __scoped_mmu_invalidate(_enter, ...)					\
+/*
+ * An endless loop that is left behind the first round, so that the compiler
+ * does not believe that the block could be skipped.
+ */
+#define __scoped_mmu_invalidate(_label, _enter, ...)				\
 	for (struct mmu_notifier_range __storage __uninitialized,		\
 	     *__scope __cleanup(__mmu_invalidate_exit) =			\
-			__mmu_invalidate_open(_enter, &__storage, __VA_ARGS__),	\
-	     *__once = &__storage; __once; __once = NULL)
+			__mmu_invalidate_open(_enter, &__storage, __VA_ARGS__);	\
+	     ; ({ goto _label; }))						\
+		if (0) {							\
+_label:										\
+			break;							\
+		} else
 
 #define scoped_mmu_invalidate_owner(...)					\
-	__scoped_mmu_invalidate(__mmu_invalidate_enter, __VA_ARGS__)
+	__scoped_mmu_invalidate(__UNIQUE_ID(label), __mmu_invalidate_enter,	\
+				__VA_ARGS__)
 
 #define scoped_mmu_invalidate(...)						\
 	scoped_mmu_invalidate_owner(__VA_ARGS__, NULL)
 
 #define scoped_mmu_invalidate_nonblock(_refused, ...)				\
-	__scoped_mmu_invalidate(__mmu_invalidate_try_enter, __VA_ARGS__, NULL)	\
+	__scoped_mmu_invalidate(__UNIQUE_ID(label), __mmu_invalidate_try_enter,	\
+				__VA_ARGS__, NULL)				\
 		if (!__scope)							\
 			_refused;						\
 		else

@@ -795,6 +795,13 @@ static int test_guarded(struct kunit *test, struct test_list *tl)
 	return tl->nr_start;
 }
 
+/* A scope that ends a function with a value; must compile without a warning. */
+static int test_scoped_return(struct kunit *test)
+{
+	scoped_mmu_invalidate(MMU_NOTIFY_CLEAR, 0, test_mm(test), PG(3), PG(4))
+		return 7;
+}
+
 static void scopes_start_and_end(struct kunit *test)
 {
 	struct test_list tl = {};
@@ -813,6 +820,8 @@ static void scopes_start_and_end(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, 2, tl.nr_end);
 	KUNIT_EXPECT_EQ(test, 1, nr_inside);
+	KUNIT_EXPECT_EQ(test, 7, test_scoped_return(test));
+	KUNIT_EXPECT_EQ(test, 3, tl.nr_start);
 	tl.refuse = true;
 	scoped_mmu_invalidate_nonblock(refused = true, MMU_NOTIFY_UNMAP, 0,
 				       test_mm(test), PG(3), PG(4))
@@ -825,8 +834,8 @@ static void scopes_start_and_end(struct kunit *test)
 		nr_inside++;
 	KUNIT_EXPECT_TRUE(test, refused);
 	KUNIT_EXPECT_EQ(test, 2, nr_inside);
-	KUNIT_EXPECT_EQ(test, 3, tl.nr_start);
-	KUNIT_EXPECT_EQ(test, 3, tl.nr_end);
+	KUNIT_EXPECT_EQ(test, 4, tl.nr_start);
+	KUNIT_EXPECT_EQ(test, 4, tl.nr_end);
 	mmu_notifier_unregister(&tl.mn, test_mm(test));
 }
 
