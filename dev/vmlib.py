@@ -6,9 +6,11 @@
 The command passes only if the verdict line of this very run (a nonce) came
 over the verdict port and the kernel's console shows no report of a bug.
 """
+import functools
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -42,8 +44,12 @@ def tool(*args):
     return done.stdout.strip()
 
 
+@functools.lru_cache(maxsize=None)
 def image(config):
-    """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel."""
+    """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel.
+
+    Built once a process: all of one run's tests are about the same kernel.
+    """
     return config if "/" in config else tool("kernel", "-i", config)
 
 
@@ -133,10 +139,19 @@ def judge(folder, nonce, ended, allow):
     return int(found[1]), "", splats
 
 
+def prune(keep=60):
+    """Drop the folders of the oldest runs; nobody reads the logs of last week."""
+    runs = sorted((entry for entry in os.scandir(OUT) if entry.is_dir()),
+                  key=lambda entry: entry.stat().st_mtime)
+    for entry in runs[:-keep]:
+        shutil.rmtree(entry.path, ignore_errors=True)
+
+
 def boot(kernel, cmd, opts, accel):
     name = opts.get("name") or "run"
     folder = os.path.join(OUT, f"{name}-{os.getpid()}-{secrets.token_hex(3)}")
     os.makedirs(folder)
+    prune()
     for log in ("kernel.log", "verdict", "output.log"):
         open(os.path.join(folder, log), "w").close()
     nonce = secrets.token_hex(16)
