@@ -39,31 +39,49 @@ struct mmu_notifier_subscriptions;
 
 /**
  * enum mmu_notifier_event - why a range is being invalidated
- * @MMU_NOTIFY_UNMAP: the addresses go away (munmap, exit) or move elsewhere
- *	(mremap)
- * @MMU_NOTIFY_CLEAR: entries are cleared or pointed at other pages while the
- *	mapping itself stays: madvise, copy on write, reclaim, collapse, ...
- * @MMU_NOTIFY_PROTECTION_VMA: the whole range gets the rights that its VMAs now
- *	have (mprotect); no page table has to be looked at
- * @MMU_NOTIFY_PROTECTION_PAGE: single pages lose rights, most often write
- *	permission; only the page tables say which
- * @MMU_NOTIFY_SOFT_DIRTY: same pages, same rights, but writes are to be noticed
- *	from now on, those of the device included
- * @MMU_NOTIFY_RELEASE: sent to interval notifiers only: the process is gone and
- *	nothing of its address space can be reached any more
- * @MMU_NOTIFY_MIGRATE: pages are collected for migration to or from device
- *	memory; the driver that is &mmu_notifier_range.owner may ignore it
- * @MMU_NOTIFY_EXCLUSIVE: atomic access is handed to the device that is
- *	&mmu_notifier_range.owner, or taken back from a device (owner is NULL)
  */
 enum mmu_notifier_event {
+	/**
+	 * @MMU_NOTIFY_UNMAP: the addresses go away (munmap, exit) or move
+	 * elsewhere (mremap)
+	 */
 	MMU_NOTIFY_UNMAP = 0,
+	/**
+	 * @MMU_NOTIFY_CLEAR: entries are cleared or pointed at other pages
+	 * while the mapping itself stays: madvise, copy on write, reclaim,
+	 * collapse, ...
+	 */
 	MMU_NOTIFY_CLEAR,
+	/**
+	 * @MMU_NOTIFY_PROTECTION_VMA: the whole range gets the rights that its
+	 * VMAs now have (mprotect); no page table has to be looked at
+	 */
 	MMU_NOTIFY_PROTECTION_VMA,
+	/**
+	 * @MMU_NOTIFY_PROTECTION_PAGE: single pages lose rights, most often
+	 * write permission; only the page tables say which
+	 */
 	MMU_NOTIFY_PROTECTION_PAGE,
+	/**
+	 * @MMU_NOTIFY_SOFT_DIRTY: same pages, same rights, but writes are to be
+	 * noticed from now on, those of the device included
+	 */
 	MMU_NOTIFY_SOFT_DIRTY,
+	/**
+	 * @MMU_NOTIFY_RELEASE: sent to interval notifiers only: the process is
+	 * gone and nothing of its address space can be reached any more
+	 */
 	MMU_NOTIFY_RELEASE,
+	/**
+	 * @MMU_NOTIFY_MIGRATE: pages are collected for migration to or from
+	 * device memory; the driver that is &mmu_notifier_range.owner may
+	 * ignore it
+	 */
 	MMU_NOTIFY_MIGRATE,
+	/**
+	 * @MMU_NOTIFY_EXCLUSIVE: atomic access is handed to the device that is
+	 * &mmu_notifier_range.owner, or taken back from one (owner is NULL)
+	 */
 	MMU_NOTIFY_EXCLUSIVE,
 };
 

@@ -10,6 +10,7 @@
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/mm.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -748,7 +749,9 @@ static void arming_gives_way_to_a_signal(struct kunit *test)
 	struct test_interval ti = {};
 
 	KUNIT_ASSERT_NOT_NULL(test, vma);
-	vma_set_range(vma, PG(16), PG(17), 16);
+	vma->vm_start = PG(16);
+	vma->vm_end = PG(17);
+	vma->vm_pgoff = 16;
 	vma_set_anonymous(vma);
 	mmap_write_lock(mm);
 	KUNIT_ASSERT_EQ(test, 0, insert_vm_struct(mm, vma));

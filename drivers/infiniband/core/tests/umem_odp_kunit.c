@@ -141,12 +141,12 @@ static void test_join(struct kunit *test, struct test_thread *thread)
 			      "the thread did not finish");
 }
 
-static void do_munmap(struct test_thread *thread)
+static void thread_munmap(struct test_thread *thread)
 {
 	thread->ret = vm_munmap(thread->addr, thread->size);
 }
 
-static void do_fault(struct test_thread *thread)
+static void thread_fault(struct test_thread *thread)
 {
 	thread->ret = test_fault_error(thread->odp, thread->addr, thread->size, 0);
 }
@@ -316,7 +316,7 @@ static void invalidation_waits_for_the_user_of_a_page(struct kunit *test)
 {
 	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
 	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
-	struct test_thread unmapper = { .fn = do_munmap, .addr = addr, .size = SZ_64K };
+	struct test_thread unmapper = { .fn = thread_munmap, .addr = addr, .size = SZ_64K };
 	struct ib_odp_chunk *chunk;
 
 	chunk = test_fault(test, odp, addr, SZ_64K, IB_ODP_FAULT_WRITE);
@@ -337,8 +337,8 @@ static void chunks_are_independent(struct kunit *test)
 	unsigned long addr = test_mmap(test, size, PROT_READ | PROT_WRITE);
 	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, NULL);
 	unsigned long far = addr + 2 * IB_ODP_CHUNK_SIZE;
-	struct test_thread faulter = { .fn = do_fault, .odp = odp, .addr = far, .size = 1 };
-	struct test_thread unmapper = { .fn = do_munmap, .addr = far, .size = PAGE_SIZE };
+	struct test_thread faulter = { .fn = thread_fault, .odp = odp, .addr = far, .size = 1 };
+	struct test_thread unmapper = { .fn = thread_munmap, .addr = far, .size = PAGE_SIZE };
 	struct ib_odp_chunk *chunk;
 
 	/* We hold one chunk; a fault and an invalidation elsewhere go on. */
@@ -432,7 +432,7 @@ static void gone_process_has_no_memory(struct kunit *test)
 }
 
 /* Threads fault and unmap at random; in the end all of it can be faulted. */
-static void do_storm(struct test_thread *thread)
+static void thread_storm(struct test_thread *thread)
 {
 	unsigned long addr = thread->addr;
 	int i;
@@ -455,8 +455,8 @@ static void faults_survive_a_storm_of_invalidations(struct kunit *test)
 	unsigned long size = 64 * PAGE_SIZE;
 	unsigned long addr = test_mmap(test, 2 * size, PROT_READ | PROT_WRITE);
 	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, NULL);
-	struct test_thread a = { .fn = do_storm, .odp = odp, .addr = addr };
-	struct test_thread b = { .fn = do_storm, .addr = addr };
+	struct test_thread a = { .fn = thread_storm, .odp = odp, .addr = addr };
+	struct test_thread b = { .fn = thread_storm, .addr = addr };
 
 	test_run(test, &a);
 	test_run(test, &b);
