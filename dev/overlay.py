@@ -68,6 +68,7 @@ def sync(work):
         git(work, "reset", "-q", "--keep", tip)
         note(f"work tree: {len(series)} commits, {len(entries)} owned files")
     git(work, "update-ref", "refs/pinless/synced", tip)
+    refresh.remember(work)
 
 
 def main():

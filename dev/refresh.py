@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
 """The way back: patches/ from the commits of the work tree."""
+import hashlib
 import os
 import re
 import tempfile
 
 import owned
-from chain import TRAILER
+from chain import TRAILER, Chain
 from common import IDENTITY, ROOT, fail, git, note, read
 
 
-def squash(work):
-    """HEAD with every fixup!/squash! commit folded in; the work tree stays put.
+def rebase(work, head, *args):
+    """HEAD rebased with ARGS, by its commit; the work tree itself stays put.
 
-    The rebase runs in a second, empty (sparse) work tree: rewinding the real
-    one would touch every file of the series, and make would rebuild them all.
+    This happens in a second, empty (sparse) work tree: rewinding the real one
+    would touch every file of the series, and make would rebuild them all.
     """
-    head = git(work, "rev-parse", "HEAD").strip()
-    subjects = git(work, "log", "--format=%s", "base..HEAD")
-    if not re.search(r"^(fixup|squash|amend)! ", subjects, re.M):
-        return head
     with tempfile.TemporaryDirectory() as tmp:
         side = os.path.join(tmp, "side")
         git(work, "worktree", "add", "-q", "--detach", "--no-checkout", side, head)
@@ -26,14 +23,63 @@ def squash(work):
             git(side, "sparse-checkout", "set", "--no-cone", "/.nothing")
             git(side, "read-tree", "-mu", "HEAD")
             code, out, err = git(side, "-c", "sequence.editor=true", "-c", "core.editor=true",
-                                 "rebase", "-q", "-i", "--autosquash", "--empty=keep",
-                                 "base", ok=True)
+                                 "rebase", "-q", "--empty=keep", *args, ok=True)
             if code:
-                fail("the fixups do not squash by themselves:", out.rstrip(), err.rstrip(),
-                     f"in {work}: git rebase -i --autosquash base, then make refresh")
+                fail("the commits of the work tree do not rebase by themselves:", out.rstrip(),
+                     err.rstrip(), f"in {work}: git rebase {' '.join(args)}, then make refresh")
             return git(side, "rev-parse", "HEAD").strip()
         finally:
             git(work, "worktree", "remove", "--force", side)
+
+
+def squash(work, head):
+    """HEAD with every fixup!/squash! commit folded in."""
+    subjects = git(work, "log", "--format=%s", f"base..{head}")
+    if not re.search(r"^(fixup|squash|amend)! ", subjects, re.M):
+        return head
+    done = rebase(work, head, "-i", "--autosquash", "base")
+    if git(work, "rev-parse", f"{done}^{{tree}}") != git(work, "rev-parse", f"{head}^{{tree}}"):
+        fail("squashing the fixups changed the result; rebase by hand")
+    return done
+
+
+def digest():
+    """Of the text in patches/, to see whether it moved since the last sync."""
+    folder = os.path.join(ROOT, "patches")
+    text = "".join(read(os.path.join(folder, f"{name}.patch")) for name in owned.load_series())
+    text += "\n".join(owned.load_series())
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def stamp(work):
+    return os.path.join(work, ".git", "pinless-patches")
+
+
+def remember(work):
+    with open(stamp(work), "w") as file:
+        file.write(digest())
+
+
+def take_over(work, entries):
+    """The work tree's commits, on top of what others did to patches/ meanwhile.
+
+    A pull or another developer may have changed patches/ since the work tree
+    was last synced; writing its commits back as they are would undo that.
+    """
+    head = git(work, "rev-parse", "HEAD").strip()
+    if read(stamp(work), "") in ("", digest()):
+        return head
+    synced = git(work, "rev-parse", "refs/pinless/synced").strip()
+    series = owned.load_series()
+    owned.check(work, entries, series)
+    tip = Chain(work, entries, series).build()
+    if git(work, "merge-base", "--is-ancestor", synced, head, ok=True)[0]:
+        fail("patches/ changed since the last sync (a pull?), and the work tree's commits "
+             "were rewritten:", f"in {work}: git rebase --onto {tip[:12]} <first own commit>^, "
+             f"then git update-ref refs/pinless/synced {tip[:12]}, rm {stamp(work)} "
+             "and make refresh")
+    note("patches/ changed since the last sync: the commits go on top of it")
+    return tip if head == synced else rebase(work, head, "--onto", tip, synced)
 
 
 def slug(subject):
@@ -86,9 +132,7 @@ def refresh(work):
     if git(work, "merge-base", "base", "HEAD").strip() != git(work, "rev-parse", "base").strip():
         fail("the work tree's HEAD does not descend from the base")
     check_owned_untouched(work, mine)
-    head = squash(work)
-    if git(work, "rev-parse", f"{head}^{{tree}}") != git(work, "rev-parse", "HEAD^{tree}"):
-        fail("squashing the fixups changed the result; rebase by hand")
+    head = squash(work, take_over(work, entries))
     commits = git(work, "rev-list", "--reverse", f"base..{head}").split()
     texts = {}
     for commit in commits:
