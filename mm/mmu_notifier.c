@@ -342,12 +342,7 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	smp_store_release(&subs->generation, sub->generation);
 	spin_unlock(&subs->lock);
 
-	/*
-	 * The generation against the look at the active set: a range is either
-	 * seen there or has seen us. Pairs with the shard lock that links it.
-	 */
-	smp_mb();
-	mmu_active_wait(subs, 0, ULONG_MAX);
+	mmu_active_wait_all(subs);
 	trace_mmu_notifier_register(sub);
 }
 

@@ -94,6 +94,7 @@ struct mmu_notifier_shard *mmu_active_link(struct mmu_notifier_subscriptions *su
 void mmu_active_unlink(struct mmu_notifier_range *range);
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last);
+void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
 

@@ -130,10 +130,13 @@ static void mmu_shard_wait(struct mmu_notifier_shard *shard, unsigned long start
 }
 
 /**
- * mmu_active_wait() - wait for the ranges that are active now
+ * mmu_active_wait() - wait for the ranges that are active and overlap
  * @subs: the state of the mm
  * @start: first address of interest
  * @last: last address of interest
+ *
+ * May miss a range that is just being linked: its callbacks have not run yet.
+ * So it is for those who will notice these callbacks.
  *
  * Context: sleeps.
  */
@@ -150,6 +153,24 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		if (smp_load_acquire(&shard->nr_active))
 			mmu_shard_wait(shard, start, last);
 	}
+}
+
+/**
+ * mmu_active_wait_all() - wait for all ranges that are active
+ * @subs: the state of the mm
+ *
+ * Takes each shard's lock: a range is either linked before that, and waited
+ * for, or sees whatever the caller stored before, such as a new generation.
+ *
+ * Context: sleeps.
+ */
+void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs)
+{
+	unsigned int i;
+
+	might_sleep();
+	for (i = 0; i < subs->nr_shards; i++)
+		mmu_shard_wait(&subs->shards[i], 0, ULONG_MAX);
 }
 
 /**
