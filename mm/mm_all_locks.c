@@ -104,9 +104,10 @@ static void vma_lock_group(struct vm_area_struct *vma, enum mm_lock_group group)
 static int mm_lock_vmas(struct mm_struct *mm, bool interruptible)
 {
 	struct vm_area_struct *vma;
+	struct vma_iterator vmi;
 	unsigned int groups = 0;
-	VMA_ITERATOR(vmi, mm, 0);
 
+	vma_iter_init(&vmi, mm, 0);
 	for_each_vma(vmi, vma) {
 		if (interruptible && signal_pending(current))
 			return -EINTR;
@@ -123,8 +124,9 @@ static int mm_lock_group(struct mm_struct *mm, enum mm_lock_group group,
 			 bool interruptible)
 {
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
+	struct vma_iterator vmi;
 
+	vma_iter_init(&vmi, mm, 0);
 	for_each_vma(vmi, vma) {
 		if (interruptible && signal_pending(current))
 			return -EINTR;
@@ -189,11 +191,11 @@ void mm_drop_all_locks(struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
 	struct anon_vma_chain *avc;
-	VMA_ITERATOR(vmi, mm, 0);
+	struct vma_iterator vmi;
 
 	mmap_assert_write_locked(mm);
 	lockdep_assert_held(&mm_all_locks_mutex);
-
+	vma_iter_init(&vmi, mm, 0);
 	for_each_vma(vmi, vma) {
 		list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
 			anon_root_unlock_once(avc->anon_vma->root);

@@ -691,8 +691,10 @@ static void get_shares_and_last_put_frees(struct kunit *test)
 }
 
 /* As if it had been idle for long: the work runs now and finds it so. */
-static void test_age_idle(struct mmu_notifier_subscriptions *subs)
+static void test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs)
 {
+	/* The work owns a reference on the mm, so it must not run uncalled for. */
+	KUNIT_ASSERT_TRUE(test, subs->disarm_pending);
 	spin_lock(&subs->lock);
 	subs->idle_since -= 10 * HZ;
 	spin_unlock(&subs->lock);
@@ -713,7 +715,7 @@ static void idle_mm_is_disarmed(struct kunit *test)
 	mmu_notifier_invalidate_range_start(&range);
 	mmu_interval_notifier_remove(&ti.mni);
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
-	test_age_idle(subs);
+	test_age_idle(test, subs);
 	KUNIT_EXPECT_FALSE(test, mm_has_notifiers(mm));
 	/* In flight across the disarming */
 	mmu_notifier_invalidate_range_end(&range);
@@ -729,17 +731,20 @@ static void idle_mm_is_disarmed(struct kunit *test)
 static void mm_in_use_is_not_disarmed(struct kunit *test)
 {
 	struct mm_struct *mm = test_mm(test);
+	struct mmu_notifier_subscriptions *subs;
 	struct test_interval ti = {};
 
-	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_arm(mm));
 	test_insert(test, &ti, 1, 1);
 	mmu_interval_notifier_remove(&ti.mni);
-	test_age_idle(mmu_notifier_subscriptions(mm));
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_arm(mm));
+	subs = mmu_notifier_subscriptions(mm);
+	test_age_idle(test, subs);
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 	mmu_notifier_disarm(mm);
 	/* Not yet: it has not been idle for a second. */
-	flush_delayed_work(&mmu_notifier_subscriptions(mm)->disarm_work);
+	flush_delayed_work(&subs->disarm_work);
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
+	KUNIT_EXPECT_TRUE(test, subs->disarm_pending);
 }
 
 static void arming_gives_way_to_a_signal(struct kunit *test)
@@ -764,7 +769,7 @@ static void arming_gives_way_to_a_signal(struct kunit *test)
 
 	test_insert(test, &ti, 1, 1);
 	mmu_interval_notifier_remove(&ti.mni);
-	test_age_idle(mmu_notifier_subscriptions(mm));
+	test_age_idle(test, mmu_notifier_subscriptions(mm));
 	/* Again: it cannot fail now. */
 	set_thread_flag(TIF_SIGPENDING);
 	KUNIT_EXPECT_EQ(test, 0, mmu_notifier_arm(mm));

@@ -186,8 +186,9 @@ static int chunk_fault_once(struct ib_odp_chunk *chunk, struct hmm_range *hmm,
 		return ret;
 	ret = hmm_range_fault(hmm);
 	mmap_read_unlock(mm);
+	/* Of the process's own rights; -EPERM is for those of the region. */
 	if (ret)
-		return ret;
+		return ret == -EPERM ? -EFAULT : ret;
 
 	mutex_lock(&chunk->lock);
 	if (mmu_interval_read_retry(&chunk->notifier, hmm->notifier_seq))

@@ -109,6 +109,7 @@ struct test_thread {
 	unsigned long addr;
 	size_t size;
 	long ret;
+	struct completion go;
 	struct completion done;
 };
 
@@ -117,18 +118,21 @@ static int test_thread_main(void *data)
 	struct test_thread *thread = data;
 
 	kthread_use_mm(thread->mm);
+	wait_for_completion(&thread->go);
 	thread->fn(thread);
 	kthread_unuse_mm(thread->mm);
 	complete(&thread->done);
 	return 0;
 }
 
-static void test_run(struct kunit *test, struct test_thread *thread)
+/* Made before a chunk is locked: under that lock nothing can be allocated. */
+static void test_spawn(struct kunit *test, struct test_thread *thread)
 {
 	struct test_odp *to = test->priv;
 
 	thread->test = test;
 	thread->mm = to->mm;
+	init_completion(&thread->go);
 	init_completion(&thread->done);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(test_thread_main, thread,
 						    "umem_odp_test")));
@@ -319,8 +323,9 @@ static void invalidation_waits_for_the_user_of_a_page(struct kunit *test)
 	struct test_thread unmapper = { .fn = thread_munmap, .addr = addr, .size = SZ_64K };
 	struct ib_odp_chunk *chunk;
 
+	test_spawn(test, &unmapper);
 	chunk = test_fault(test, odp, addr, SZ_64K, IB_ODP_FAULT_WRITE);
-	test_run(test, &unmapper);
+	complete(&unmapper.go);
 	test_wait_contended(test, chunk);
 	KUNIT_EXPECT_FALSE(test, completion_done(&unmapper.done));
 	KUNIT_EXPECT_NOT_NULL(test, ib_odp_chunk_page(chunk, addr));
@@ -341,12 +346,14 @@ static void chunks_are_independent(struct kunit *test)
 	struct test_thread unmapper = { .fn = thread_munmap, .addr = far, .size = PAGE_SIZE };
 	struct ib_odp_chunk *chunk;
 
+	test_spawn(test, &faulter);
+	test_spawn(test, &unmapper);
 	/* We hold one chunk; a fault and an invalidation elsewhere go on. */
 	chunk = test_fault(test, odp, addr, 1, 0);
-	test_run(test, &faulter);
+	complete(&faulter.go);
 	test_join(test, &faulter);
 	KUNIT_EXPECT_EQ(test, 0, faulter.ret);
-	test_run(test, &unmapper);
+	complete(&unmapper.go);
 	test_join(test, &unmapper);
 	KUNIT_EXPECT_EQ(test, 0, unmapper.ret);
 	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
@@ -367,16 +374,25 @@ static int test_nonblock(struct kunit *test, unsigned long addr, size_t size)
 	return ret;
 }
 
+static void thread_nonblock(struct test_thread *thread)
+{
+	thread->ret = test_nonblock(thread->test, thread->addr, thread->size);
+}
+
 static void nonblock_is_refused_only_if_in_use(struct kunit *test)
 {
 	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
 	struct ib_umem_odp *soft = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
 	struct ib_umem_odp *hard = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	struct test_thread reaper = { .fn = thread_nonblock, .addr = addr, .size = SZ_64K };
 	struct ib_odp_chunk *chunk;
 
 	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
+	test_spawn(test, &reaper);
 	chunk = test_fault(test, soft, addr, 1, 0);
-	KUNIT_EXPECT_EQ(test, -EAGAIN, test_nonblock(test, addr, SZ_64K));
+	complete(&reaper.go);
+	test_join(test, &reaper);
+	KUNIT_EXPECT_EQ(test, -EAGAIN, reaper.ret);
 	ib_odp_chunk_unlock(chunk);
 	/* Nothing to wait for: the device has no translations. */
 	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
@@ -458,12 +474,14 @@ static void faults_survive_a_storm_of_invalidations(struct kunit *test)
 	struct test_thread a = { .fn = thread_storm, .odp = odp, .addr = addr };
 	struct test_thread b = { .fn = thread_storm, .addr = addr };
 
-	test_run(test, &a);
-	test_run(test, &b);
+	test_spawn(test, &a);
+	test_spawn(test, &b);
+	complete(&a.go);
+	complete(&b.go);
 	test_join(test, &a);
 	test_join(test, &b);
 	KUNIT_EXPECT_EQ(test, 0, a.ret);
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, ib_umem_odp_chunk_end(odp, addr) - addr,
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PAGE_SIZE,
 						  IB_ODP_FAULT_WRITE));
 	ib_umem_odp_release(odp);
 }
