@@ -11,6 +11,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/highmem.h>
+#include <linux/sched/signal.h>
 #include <rdma/ib_umem_odp.h>
 #include <rdma/restrack.h>
 
@@ -163,6 +164,11 @@ static int rxe_odp_prefetch_range(struct rxe_mr *mr, u64 iova, size_t length,
 	struct ib_odp_chunk *chunk;
 
 	for (; addr < end; addr = next) {
+		/* Whoever deregisters waits for our reference. */
+		if (READ_ONCE(mr->state) != RXE_MR_STATE_VALID)
+			return -EINVAL;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		next = min(end, ib_umem_odp_chunk_end(odp, addr));
 		chunk = ib_umem_odp_fault(odp, addr, next, flags);
 		if (IS_ERR(chunk))
