@@ -361,8 +361,6 @@ static ssize_t recorder_read_one(struct recorder *rec, char __user *buf)
 	struct mmu_recorder_record record;
 	struct recorder_entry entry;
 
-	lockdep_assert_held(&rec->mutex);
-
 	if (!recorder_peek(rec, &entry))
 		return 0;
 	recorder_export(&record, &entry);
@@ -427,8 +425,6 @@ static long recorder_set_interval(struct recorder *rec, void __user *arg)
 {
 	struct mmu_recorder_interval interval;
 	int ret;
-
-	lockdep_assert_held(&rec->mutex);
 
 	if (copy_from_user(&interval, arg, sizeof(interval)))
 		return -EFAULT;
@@ -498,8 +494,6 @@ static long recorder_attach(struct recorder *rec, void __user *arg)
 	struct mm_struct *mm;
 	s32 pid;
 	int ret;
-
-	lockdep_assert_held(&rec->mutex);
 
 	if (get_user(pid, (s32 __user *)arg))
 		return -EFAULT;
