@@ -147,7 +147,6 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
 	struct mmu_interval_notifier *interval_sub;
-	struct mmu_notifier_shard *shard;
 	unsigned int nr_called = 0;
 	int ret = 0;
 
@@ -155,10 +154,7 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 	if (range->start >= range->end)
 		return 0;
 
-	shard = mmu_active_link(subs, range);
-	interval_sub = mmu_interval_pin_first(subs, range);
-	spin_unlock(&shard->lock);
-
+	interval_sub = mmu_active_link(subs, range);
 	if (interval_sub)
 		ret = mmu_interval_invalidate(range, interval_sub, &nr_called);
 	if (!ret)
@@ -281,15 +277,12 @@ void __mmu_notifier_release(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 	struct mmu_interval_notifier *interval_sub;
-	struct mmu_notifier_shard *shard;
 	struct mmu_notifier_range range;
 	unsigned int nr_called = 0;
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_RELEASE,
 				MMU_NOTIFIER_RANGE_BLOCKABLE, mm, 0, ULONG_MAX);
-	shard = mmu_active_link(subs, &range);
-	interval_sub = mmu_interval_pin_first(subs, &range);
-	spin_unlock(&shard->lock);
+	interval_sub = mmu_active_link(subs, &range);
 	if (interval_sub)
 		mmu_interval_invalidate(&range, interval_sub, &nr_called);
 	trace_mmu_notifier_start(&range, nr_called, 0);

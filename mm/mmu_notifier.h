@@ -89,8 +89,8 @@ mmu_notifier_subscriptions(struct mm_struct *mm)
 }
 
 /* Active set: mmu_notifier_active.c */
-struct mmu_notifier_shard *mmu_active_link(struct mmu_notifier_subscriptions *subs,
-					   struct mmu_notifier_range *range);
+struct mmu_interval_notifier *mmu_active_link(struct mmu_notifier_subscriptions *subs,
+					      struct mmu_notifier_range *range);
 void mmu_active_unlink(struct mmu_notifier_range *range);
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last);

@@ -31,17 +31,16 @@
  * @subs: the state of its mm
  * @range: not linked
  *
- * Context: returns with the lock of the range's shard held, so that the caller
- * looks the interval tree up in the same critical section.
- * Return: the shard.
+ * Return: the first interval notifier that it hits, looked up in the same
+ * critical section, for mmu_interval_invalidate(); or NULL.
  */
-struct mmu_notifier_shard *mmu_active_link(struct mmu_notifier_subscriptions *subs,
-					   struct mmu_notifier_range *range)
-	__acquires(&shard->lock)
+struct mmu_interval_notifier *mmu_active_link(struct mmu_notifier_subscriptions *subs,
+					      struct mmu_notifier_range *range)
 {
 	/* Any shard is right; the CPU's own is the one that is not contended. */
 	unsigned int cpu = raw_smp_processor_id();
 	struct mmu_notifier_shard *shard = &subs->shards[cpu % subs->nr_shards];
+	struct mmu_interval_notifier *first;
 
 	spin_lock(&shard->lock);
 	range->shard = shard;
@@ -58,7 +57,9 @@ struct mmu_notifier_shard *mmu_active_link(struct mmu_notifier_subscriptions *su
 	 * as registered is also found in the list.
 	 */
 	range->generation = smp_load_acquire(&subs->generation);
-	return shard;
+	first = mmu_interval_pin_first(subs, range);
+	spin_unlock(&shard->lock);
+	return first;
 }
 
 /**
@@ -186,8 +187,11 @@ void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs)
 	unsigned int i;
 
 	spin_lock(&subs->lock);
-	for (i = 0; i < subs->nr_shards; i++)
+	for (i = 0; i < subs->nr_shards; i++) {
 		spin_lock_nest_lock(&subs->shards[i].lock, &subs->lock);
+		/* sparse cannot count them; subs->lock stands for all */
+		__release(&subs->shards[i].lock);
+	}
 }
 
 /**
@@ -199,7 +203,9 @@ void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs)
 {
 	unsigned int i = subs->nr_shards;
 
-	while (i--)
+	while (i--) {
+		__acquire(&subs->shards[i].lock);
 		spin_unlock(&subs->shards[i].lock);
+	}
 	spin_unlock(&subs->lock);
 }

@@ -23,6 +23,7 @@
 #ifndef _LINUX_MMU_NOTIFIER_H
 #define _LINUX_MMU_NOTIFIER_H
 
+#include <linux/bits.h>
 #include <linux/cleanup.h>
 #include <linux/interval_tree.h>
 #include <linux/list.h>
@@ -86,7 +87,7 @@ enum mmu_notifier_event {
 };
 
 /* In &mmu_notifier_range.flags: the callbacks may sleep. Set by start. */
-#define MMU_NOTIFIER_RANGE_BLOCKABLE	(1 << 0)
+#define MMU_NOTIFIER_RANGE_BLOCKABLE	BIT(0)
 
 /**
  * struct mmu_notifier_ops - what a list notifier wants to hear
@@ -202,7 +203,6 @@ struct mmu_notifier {
 	struct mm_struct *mm;
 	struct rcu_head rcu;
 	unsigned int users;
-	/* private: */
 	unsigned long generation;
 	bool released;
 };
@@ -241,7 +241,6 @@ struct mmu_interval_notifier {
 	const struct mmu_interval_notifier_ops *ops;
 	struct mm_struct *mm;
 	unsigned long invalidate_seq;
-	/* private: */
 	atomic_t state;
 };
 
@@ -455,6 +454,8 @@ static inline void mmu_notifier_range_init(struct mmu_notifier_range *range,
 /**
  * mmu_notifier_range_blockable() - may callbacks for this range sleep?
  * @range: the range
+ *
+ * Return: true if they may.
  */
 static inline bool
 mmu_notifier_range_blockable(const struct mmu_notifier_range *range)

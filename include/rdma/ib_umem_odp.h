@@ -19,7 +19,7 @@
 
 /* What one chunk covers at most: a huge page, where there are any. */
 #define IB_ODP_CHUNK_SHIFT	21
-#define IB_ODP_CHUNK_SIZE	(1UL << IB_ODP_CHUNK_SHIFT)
+#define IB_ODP_CHUNK_SIZE	BIT(IB_ODP_CHUNK_SHIFT)
 
 struct ib_odp_chunk;
 
