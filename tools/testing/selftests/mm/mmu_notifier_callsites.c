@@ -330,8 +330,7 @@ TEST_F(callsite, hugetlb_split_announces_whole_puds)
 	char *addr;
 
 	if (fd < 0 || ftruncate(fd, 2 * pud))
-		SKIP(return, "%s",
-		     callsite_skipped("hugetlb_unshare_pmds", "no hugetlb"));
+		SKIP(return, "%s", callsite_skipped("hugetlb_unshare_pmds", "no hugetlb"));
 	addr = map_area(2 * pud, pud, RW, MAP_SHARED | MAP_NORESERVE, fd);
 	ASSERT_NE(NULL, addr);
 	WATCH(addr, 2 * pud);
@@ -345,8 +344,7 @@ TEST_F(callsite, ksm_announces_both_pages_and_the_one_replaced)
 	char *addr = map_anon(2);
 
 	if (access("/sys/kernel/mm/ksm/run", W_OK))
-		SKIP(return, "%s",
-		     callsite_skipped("write_protect_page", "no KSM"));
+		SKIP(return, "%s", callsite_skipped("write_protect_page", "no KSM"));
 	ASSERT_NE(NULL, addr);
 	fill_pages(addr, 2 * PAGE, 42);
 	WATCH(addr, 2 * PAGE);
@@ -408,8 +406,7 @@ TEST_F(callsite, migration_announces_the_page)
 
 	ASSERT_NE(NULL, addr);
 	if (access("/sys/devices/system/node/node1", F_OK))
-		SKIP(return, "%s",
-		     callsite_skipped("try_to_migrate_one", "one node only"));
+		SKIP(return, "%s", callsite_skipped("try_to_migrate_one", "one node only"));
 	node = !node_of(addr + PAGE);
 	WATCH(addr, 4 * PAGE);
 	ASSERT_EQ(node, move_to_node(addr + PAGE, node));
@@ -459,8 +456,7 @@ TEST_F(callsite, userfault_move_announces_the_source_page)
 	char *dst = map_area(4 * PAGE, PAGE, RW, PRIVATE, -1);
 
 	if (uffd < 0)
-		SKIP(return, "%s",
-		     callsite_skipped("move_pages_pte", "no UFFDIO_MOVE"));
+		SKIP(return, "%s", callsite_skipped("move_pages_pte", "no UFFDIO_MOVE"));
 	ASSERT_NE(NULL, dst);
 	ASSERT_EQ(0, userfault_register(uffd, dst, 4 * PAGE,
 					UFFDIO_REGISTER_MODE_MISSING));
@@ -533,8 +529,7 @@ TEST_F(callsite, a_uprobe_announces_the_page_of_code)
 	WATCH(addr, 3 * PAGE);
 	probe = probe_file(fd, PAGE + 16);
 	if (probe < 0)
-		SKIP(return, "%s",
-		     callsite_skipped("__replace_pte", "no uprobes"));
+		SKIP(return, "%s", callsite_skipped("__replace_pte", "no uprobes"));
 	EXPECT_NE((char)0x90, __atomic_load_n(addr + PAGE + 16, __ATOMIC_RELAXED));
 	close(probe);
 	STOP();
@@ -582,9 +577,23 @@ TEST_F(callsite, the_reaper_does_not_sleep_and_can_be_refused)
 	recording_close(&willing);
 }
 
-/* Must be the last one: it looks at what the others left behind. */
-TEST(every_call_site_was_seen_or_is_named)
+/* A fixture of its own comes last: it looks at what the tests left behind. */
+FIXTURE(table)
 {
+};
+
+FIXTURE_SETUP(table)
+{
+}
+
+FIXTURE_TEARDOWN(table)
+{
+}
+
+TEST_F(table, every_call_site_was_seen_or_is_named)
+{
+	if (access("/dev/mmu_notifier_recorder", R_OK | W_OK))
+		SKIP(return, "no /dev/mmu_notifier_recorder, or not root");
 	EXPECT_EQ(0, callsites_report());
 }
 
