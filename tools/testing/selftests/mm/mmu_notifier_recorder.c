@@ -152,6 +152,27 @@ TEST_F(recorder, nonsense_is_refused_and_does_no_harm)
 				       "unmap_vmas"));
 }
 
+TEST_F(recorder, a_process_may_exit_with_its_recorder_open)
+{
+	char *addr = map_anon(4);
+	struct recording own;
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, addr);
+	pid = fork();
+	if (!pid) {
+		if (recording_open(&own) || recording_watch(&own, addr, 4 * PAGE) ||
+		    munmap(addr, PAGE) || recording_stop(&own) ||
+		    !callsite_claim(&own, "unmap_vmas", addr, PAGE))
+			_exit(1);
+		_exit(0);
+	}
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
 TEST_F(recorder, subscribers_that_come_and_go_in_a_storm_stay_balanced)
 {
 	char *addr = map_anon(64);
