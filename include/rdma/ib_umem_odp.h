@@ -26,9 +26,11 @@ struct ib_odp_chunk;
 /**
  * enum ib_odp_fault_flags - what a fault asks for
  * @IB_ODP_FAULT_WRITE: the device is going to write
+ * @IB_ODP_FAULT_PREFETCH: it was told to in advance, which is counted apart
  */
 enum ib_odp_fault_flags {
 	IB_ODP_FAULT_WRITE = BIT(0),
+	IB_ODP_FAULT_PREFETCH = BIT(1),
 };
 
 /**
@@ -52,7 +54,7 @@ struct ib_umem_odp_ops {
  * @chunks: struct ib_odp_chunk by address >> IB_ODP_CHUNK_SHIFT; its lock also
  *	protects lookup against reaping
  * @reap_work: frees chunks that became empty
- * @stats: pages mapped by faults, pages invalidated, pages prefetched
+ * @stats: pages mapped by faults, pages invalidated, pages mapped in advance
  */
 struct ib_umem_odp {
 	struct ib_umem umem;

@@ -129,7 +129,8 @@ static bool chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
 }
 
 static int chunk_map_entry(struct ib_odp_chunk *chunk, unsigned int i,
-			   struct page *page, unsigned long access)
+			   struct page *page, unsigned long access,
+			   atomic64_t *counter)
 {
 	struct ib_umem_odp *odp = chunk->odp;
 	unsigned long old = chunk->entries[i];
@@ -148,7 +149,7 @@ static int chunk_map_entry(struct ib_odp_chunk *chunk, unsigned int i,
 		return -EFAULT;
 	}
 	if ((old & access) != access)
-		atomic64_inc(&odp->stats.faults);
+		atomic64_inc(counter);
 	chunk->entries[i] = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
 	return 0;
 }
@@ -158,15 +159,20 @@ static int chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
 {
 	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
 	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
+	struct ib_odp_counters *stats = &chunk->odp->stats;
+	atomic64_t *counter = &stats->faults;
 	unsigned long access = IB_ODP_ENTRY_READ;
 	unsigned int i;
 	int ret;
 
 	if (flags & IB_ODP_FAULT_WRITE)
 		access |= IB_ODP_ENTRY_WRITE;
+	if (flags & IB_ODP_FAULT_PREFETCH)
+		counter = &stats->prefetch;
 	for (i = 0; i < nr; i++) {
 		ret = chunk_map_entry(chunk, first + i,
-				      hmm_pfn_to_page(hmm->hmm_pfns[i]), access);
+				      hmm_pfn_to_page(hmm->hmm_pfns[i]), access,
+				      counter);
 		if (ret)
 			return ret;
 	}

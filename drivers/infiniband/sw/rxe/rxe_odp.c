@@ -174,8 +174,6 @@ static int rxe_odp_prefetch_range(struct rxe_mr *mr, u64 iova, size_t length,
 		if (IS_ERR(chunk))
 			return PTR_ERR(chunk);
 		ib_odp_chunk_unlock(chunk);
-		atomic64_add(DIV_ROUND_UP(offset_in_page(addr) + next - addr, PAGE_SIZE),
-			     &odp->stats.prefetch);
 		cond_resched();
 	}
 	return 0;
@@ -245,7 +243,7 @@ int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
 	if (!prefetch)
 		return -ENOMEM;
 	prefetch->num_sge = num_sge;
-	prefetch->flags = write ? IB_ODP_FAULT_WRITE : 0;
+	prefetch->flags = IB_ODP_FAULT_PREFETCH | (write ? IB_ODP_FAULT_WRITE : 0);
 	for (i = 0; i < num_sge && !ret; i++)
 		ret = rxe_prefetch_add(prefetch, i, to_rpd(ibpd), &sg_list[i],
 				       write ? IB_ACCESS_LOCAL_WRITE : 0);
