@@ -10,6 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -327,6 +331,48 @@ int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 	if (!ret)
 		ret = odp_wait(pair, ODP_REQ, &wc);
 	return ret ? -ret : (int)wc.status;
+}
+
+static void odp_attr(struct ib_uverbs_attr *attr, uint16_t id, uint64_t data,
+		     uint16_t len)
+{
+	attr->attr_id = id;
+	attr->len = len;
+	attr->flags = UVERBS_ATTR_F_MANDATORY;
+	attr->data = data;
+}
+
+static int odp_advise_rxe(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
+			  const struct ibv_sge *sge, int nr)
+{
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[4];
+	} cmd = {
+		.hdr = {
+			.length = sizeof(cmd),
+			.object_id = UVERBS_OBJECT_MR,
+			.method_id = UVERBS_METHOD_ADVISE_MR,
+			.num_attrs = 4,
+			.driver_id = RDMA_DRIVER_RXE,
+		},
+	};
+
+	odp_attr(&cmd.attrs[0], UVERBS_ATTR_ADVISE_MR_PD_HANDLE, pd->handle, 0);
+	odp_attr(&cmd.attrs[1], UVERBS_ATTR_ADVISE_MR_ADVICE, advice, 0);
+	cmd.attrs[1].len = sizeof(uint64_t);
+	odp_attr(&cmd.attrs[2], UVERBS_ATTR_ADVISE_MR_FLAGS, flags, sizeof(flags));
+	odp_attr(&cmd.attrs[3], UVERBS_ATTR_ADVISE_MR_SGE_LIST, (uintptr_t)sge,
+		 nr * sizeof(*sge));
+	return ioctl(pd->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
+}
+
+int odp_advise(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
+	       struct ibv_sge *sge, int nr)
+{
+	if (!strncmp(ibv_get_device_name(pd->context->device), "rxe", 3))
+		return odp_advise_rxe(pd, advice, flags, sge, nr);
+	return ibv_advise_mr(pd, advice, flags, sge, nr);
 }
 
 /* Anonymous memory that begins where a chunk does. */

@@ -63,6 +63,10 @@ int odp_wait(struct odp_pair *pair, int side, struct ibv_wc *wc);
 int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 	     struct ibv_mr *mr, size_t len, void *remote, struct ibv_mr *rmr);
 
+/* ibv_advise_mr(), which the library's driver for rxe lacks. */
+int odp_advise(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
+	       struct ibv_sge *sge, int nr);
+
 struct ibv_sge odp_sge(const void *addr, size_t len, const struct ibv_mr *mr);
 
 /* Memory of known content. */
