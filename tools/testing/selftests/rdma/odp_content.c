@@ -69,9 +69,11 @@ static int get(FIXTURE_DATA(content) *self)
 
 /* What the process sees, and what the device does. */
 #define ASSERT_CONTENT(seed) do {						\
-	ASSERT_EQ(LEN, odp_same(self->mem + FIRST, LEN, seed));			\
+	uint64_t seed_ = (seed);						\
+										\
+	ASSERT_EQ(LEN, odp_same(self->mem + FIRST, LEN, seed_));		\
 	ASSERT_EQ(IBV_WC_SUCCESS, get(self));					\
-	ASSERT_EQ(LEN, odp_same(self->pinned, LEN, seed));			\
+	ASSERT_EQ(LEN, odp_same(self->pinned, LEN, seed_));			\
 } while (0)
 
 /* mincore() would count what is still in the swap cache as well. */

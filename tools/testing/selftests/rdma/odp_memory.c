@@ -16,7 +16,7 @@
 /* So many that it does not matter what the caches have left over. */
 #define NR		1024
 #define LIMIT_BYTES	4096
-#define GIB		(1UL << 30)
+#define GIB		(1024UL << 20)
 
 static long kernel_memory_kb(void)
 {
