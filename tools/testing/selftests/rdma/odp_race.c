@@ -253,7 +253,19 @@ static void end_in_the_middle(struct __test_metadata *_metadata, int sig, int se
 	EXPECT_STREQ(before, after);
 }
 
-TEST(killed_process_leaves_nothing)
+/* Processes of their own: what is here has nothing open. */
+FIXTURE(end) {
+};
+
+FIXTURE_SETUP(end)
+{
+}
+
+FIXTURE_TEARDOWN(end)
+{
+}
+
+TEST_F_TIMEOUT(end, killed_process_leaves_nothing, 200)
 {
 	struct traffic t = {};
 
@@ -263,7 +275,7 @@ TEST(killed_process_leaves_nothing)
 	traffic_close(&t);
 }
 
-TEST(exiting_process_leaves_nothing)
+TEST_F_TIMEOUT(end, exiting_process_leaves_nothing, 200)
 {
 	struct traffic t = {};
 
@@ -292,8 +304,8 @@ TEST_F_TIMEOUT(race, deregistration_ends_a_prefetch, 45)
 	ASSERT_EQ(0, ibv_dereg_mr(mr));
 	resident = odp_proc_kb("/proc/self/status", "VmRSS");
 	EXPECT_LT(resident, 1 << 20);
-	/* It ended, and does not go on. */
-	EXPECT_GE(resident + 64, odp_proc_kb("/proc/self/status", "VmRSS"));
+	/* It ended, and does not go on; the kernel counts roughly. */
+	EXPECT_GE(resident + 4096, odp_proc_kb("/proc/self/status", "VmRSS"));
 }
 
 TEST_HARNESS_MAIN
