@@ -16,17 +16,20 @@ gid() {
 }
 GID=$(gid)
 
-# can_odp: does the device say that it knows on-demand paging?
-can_odp() { ibv_devinfo -v -d "$DEV" 2>/dev/null | grep -A1 general_odp_caps | grep -q ODP_SUPPORT; }
+# has_cap <capability|->: does the device report it for on-demand paging?
+has_cap() {
+	[ "$1" = - ] || ibv_devinfo -v -d "$DEV" 2>/dev/null |
+		sed -n '/general_odp_caps/,/rc_odp_caps/p' | grep -qw "$1"
+}
 
-# pair <name> <needs odp: 0|1> <command...>: server, then client.
+# pair <name> <needs capability|-> <command...>: server, then client.
 pair() {
-	local name=$1 odp=$2 server out
+	local name=$1 cap=$2 server out
 	shift 2
 	# shellcheck disable=SC2053  # a glob on purpose
 	[[ $name == $GLOB ]] || return 0
-	if [ "$odp" = 1 ] && ! can_odp; then
-		echo "skip $name $DEV has no on-demand paging" >>"$RESULTS"
+	if ! has_cap "$cap"; then
+		echo "skip $name $DEV does not report $cap" >>"$RESULTS"
 		return
 	fi
 	out=/tmp/$name
@@ -44,18 +47,18 @@ pair() {
 
 V=(-d "$DEV" -g "$GID")
 P=(-d "$DEV" -x "$GID" -F)
-pair client.rc_pingpong 0 ibv_rc_pingpong "${V[@]}" -c
-pair client.ud_pingpong 0 ibv_ud_pingpong "${V[@]}" -s 1024
-pair client.uc_pingpong 0 ibv_uc_pingpong "${V[@]}"
-pair client.srq_pingpong 0 ibv_srq_pingpong "${V[@]}"
-pair client.rc_pingpong_odp 1 ibv_rc_pingpong "${V[@]}" -o -c
-pair client.rc_pingpong_odp_prefetch 1 ibv_rc_pingpong "${V[@]}" -o -P -c
-pair client.rc_pingpong_implicit 1 ibv_rc_pingpong "${V[@]}" -O -c
-pair client.write_bw 0 ib_write_bw "${P[@]}" -n 500
-pair client.read_bw 0 ib_read_bw "${P[@]}" -n 500
-pair client.send_bw 0 ib_send_bw "${P[@]}" -n 500
-pair client.atomic_bw 0 ib_atomic_bw "${P[@]}" -n 500
-pair client.write_bw_odp 1 ib_write_bw "${P[@]}" -n 500 --odp
-pair client.read_bw_odp 1 ib_read_bw "${P[@]}" -n 500 --odp
-pair client.send_bw_odp 1 ib_send_bw "${P[@]}" -n 500 --odp
+pair client.rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
+pair client.ud_pingpong - ibv_ud_pingpong "${V[@]}" -s 1024
+pair client.uc_pingpong - ibv_uc_pingpong "${V[@]}"
+pair client.srq_pingpong - ibv_srq_pingpong "${V[@]}"
+pair client.rc_pingpong_odp ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -c
+pair client.rc_pingpong_odp_prefetch ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -P -c
+pair client.rc_pingpong_implicit ODP_SUPPORT_IMPLICIT ibv_rc_pingpong "${V[@]}" -O -c
+pair client.write_bw - ib_write_bw "${P[@]}" -n 500
+pair client.read_bw - ib_read_bw "${P[@]}" -n 500
+pair client.send_bw - ib_send_bw "${P[@]}" -n 500
+pair client.atomic_bw - ib_atomic_bw "${P[@]}" -n 500
+pair client.write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
+pair client.read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
+pair client.send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
 exit 0
