@@ -204,15 +204,24 @@ static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub
 	trace_mmu_interval_insert(interval_sub);
 }
 
-static int mmu_interval_set_bounds(struct mmu_interval_notifier *interval_sub,
-				   unsigned long start, unsigned long length)
+/* @arm is that of mmu_notifier_arm() which fits the locks that are held. */
+static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
+			       struct mm_struct *mm, unsigned long start,
+			       unsigned long length,
+			       const struct mmu_interval_notifier_ops *ops,
+			       int (*arm)(struct mm_struct *mm))
 {
 	struct interval_tree_node *node = &interval_sub->interval_tree;
+	int ret;
 
 	RB_CLEAR_NODE(&node->rb);
 	node->start = start;
 	if (!length || check_add_overflow(start, length - 1, &node->last))
 		return -EOVERFLOW;
+	ret = arm(mm);
+	if (ret)
+		return ret;
+	mmu_interval_insert_armed(interval_sub, mm, ops);
 	return 0;
 }
 
@@ -237,16 +246,9 @@ int mmu_interval_notifier_insert(struct mmu_interval_notifier *interval_sub,
 				 unsigned long start, unsigned long length,
 				 const struct mmu_interval_notifier_ops *ops)
 {
-	int ret = mmu_interval_set_bounds(interval_sub, start, length);
-
-	if (ret)
-		return ret;
 	might_lock(&mm->mmap_lock);
-	ret = mmu_notifier_arm(mm);
-	if (ret)
-		return ret;
-	mmu_interval_insert_armed(interval_sub, mm, ops);
-	return 0;
+	return mmu_interval_insert(interval_sub, mm, start, length, ops,
+				   mmu_notifier_arm);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert);
 
@@ -266,15 +268,8 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *interval_s
 					unsigned long start, unsigned long length,
 					const struct mmu_interval_notifier_ops *ops)
 {
-	int ret = mmu_interval_set_bounds(interval_sub, start, length);
-
-	if (ret)
-		return ret;
-	ret = mmu_notifier_arm_locked(mm);
-	if (ret)
-		return ret;
-	mmu_interval_insert_armed(interval_sub, mm, ops);
-	return 0;
+	return mmu_interval_insert(interval_sub, mm, start, length, ops,
+				   mmu_notifier_arm_locked);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
 

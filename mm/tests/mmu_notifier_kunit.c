@@ -438,6 +438,36 @@ static void insert_during_invalidation_makes_readers_wait(struct kunit *test)
 	mmu_interval_notifier_remove(&other.mni);
 }
 
+/* Another thread's invalidation stands in the callback of a notifier of ours. */
+static void test_enter_callback(struct kunit *test, struct test_thread *inv)
+{
+	struct test_mm *tm = test->priv;
+
+	test_run(test, inv);
+	wait_for_completion(&tm->entered);
+}
+
+/* And one more thread has come to remove that notifier. */
+static void test_stage_removal(struct kunit *test, struct test_interval *ti,
+			       struct test_thread *inv, struct test_thread *remover)
+{
+	test_insert(test, ti, 10, 10);
+	test_enter_callback(test, inv);
+	test_run(test, remover);
+	test_wait_removing(test, ti);
+}
+
+/* Let the callback go; both threads come to their end. */
+static void test_finish_removal(struct kunit *test, struct test_thread *inv,
+				struct test_thread *remover)
+{
+	struct test_mm *tm = test->priv;
+
+	complete(&tm->leave);
+	test_join(test, remover);
+	test_join(test, inv);
+}
+
 static void remove_waits_for_its_own_callback(struct kunit *test)
 {
 	struct test_mm *tm = test->priv;
@@ -445,15 +475,9 @@ static void remove_waits_for_its_own_callback(struct kunit *test)
 	struct test_thread inv = { .fn = do_invalidate, .first_page = 12, .nr_pages = 1 };
 	struct test_thread remover = { .fn = do_remove, .arg = &ti.mni };
 
-	test_insert(test, &ti, 10, 10);
-	test_run(test, &inv);
-	wait_for_completion(&tm->entered);
-	test_run(test, &remover);
-	test_wait_removing(test, &ti);
+	test_stage_removal(test, &ti, &inv, &remover);
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
-	complete(&tm->leave);
-	test_join(test, &remover);
-	test_join(test, &inv);
+	test_finish_removal(test, &inv, &remover);
 }
 
 static void remove_ignores_other_callbacks(struct kunit *test)
@@ -466,8 +490,7 @@ static void remove_ignores_other_callbacks(struct kunit *test)
 	test_insert(test, &before, 1, 1);
 	test_insert(test, &busy, 10, 10);
 	test_insert(test, &next, 30, 10);
-	test_run(test, &inv);
-	wait_for_completion(&tm->entered);
+	test_enter_callback(test, &inv);
 	/* The walker stands at busy: both neighbours may go, and one may come. */
 	mmu_interval_notifier_remove(&before.mni);
 	mmu_interval_notifier_remove(&next.mni);
@@ -487,17 +510,11 @@ static void removed_notifier_is_not_called_again(struct kunit *test)
 	struct test_thread inv = { .fn = do_invalidate, .first_page = 12, .nr_pages = 1 };
 	struct test_thread remover = { .fn = do_remove, .arg = &ti.mni };
 
-	test_insert(test, &ti, 10, 10);
-	test_run(test, &inv);
-	wait_for_completion(&tm->entered);
-	test_run(test, &remover);
-	test_wait_removing(test, &ti);
+	test_stage_removal(test, &ti, &inv, &remover);
 	/* Marked, still in the tree: another walker passes it by. */
 	test_invalidate(test, 13, 1);
 	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
-	complete(&tm->leave);
-	test_join(test, &remover);
-	test_join(test, &inv);
+	test_finish_removal(test, &inv, &remover);
 }
 
 struct refusal_case {
