@@ -95,13 +95,18 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length
 	return 0;
 }
 
-/* The chunk of the 8 bytes at @iova, present for writing; range is checked. */
-static struct ib_odp_chunk *rxe_odp_fault_u64(struct rxe_mr *mr, u64 iova)
+/*
+ * Have the 8 bytes at @addr, which are in the region, present for writing. On
+ * success, 0, the chunk is locked; otherwise an enum resp_states.
+ */
+static int rxe_odp_lock_u64(struct rxe_mr *mr, unsigned long addr,
+			    struct ib_odp_chunk **chunk)
 {
-	unsigned long addr = rxe_odp_address(mr, iova);
-
-	return ib_umem_odp_fault(to_ib_umem_odp(mr->umem), addr,
-				 addr + sizeof(u64), IB_ODP_FAULT_WRITE);
+	if (!IS_ALIGNED(addr, sizeof(u64)))
+		return RESPST_ERR_MISALIGNED_ATOMIC;
+	*chunk = ib_umem_odp_fault(to_ib_umem_odp(mr->umem), addr,
+				   addr + sizeof(u64), IB_ODP_FAULT_WRITE);
+	return IS_ERR(*chunk) ? RESPST_ERR_RKEY_VIOLATION : 0;
 }
 
 int rxe_odp_do_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
@@ -109,12 +114,11 @@ int rxe_odp_do_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
 {
 	unsigned long addr = rxe_odp_address(mr, iova);
 	struct ib_odp_chunk *chunk;
+	int ret;
 
-	if (!IS_ALIGNED(addr, sizeof(u64)))
-		return RESPST_ERR_MISALIGNED_ATOMIC;
-	chunk = rxe_odp_fault_u64(mr, iova);
-	if (IS_ERR(chunk))
-		return RESPST_ERR_RKEY_VIOLATION;
+	ret = rxe_odp_lock_u64(mr, addr, &chunk);
+	if (ret)
+		return ret;
 	rxe_mr_page_atomic_op(ib_odp_chunk_page(chunk, addr), offset_in_page(addr),
 			      opcode, compare, swap_add, orig_val);
 	ib_odp_chunk_unlock(chunk);
@@ -125,12 +129,11 @@ int rxe_odp_do_atomic_write(struct rxe_mr *mr, u64 iova, u64 value)
 {
 	unsigned long addr = rxe_odp_address(mr, iova);
 	struct ib_odp_chunk *chunk;
+	int ret;
 
-	if (!IS_ALIGNED(addr, sizeof(u64)))
-		return RESPST_ERR_MISALIGNED_ATOMIC;
-	chunk = rxe_odp_fault_u64(mr, iova);
-	if (IS_ERR(chunk))
-		return RESPST_ERR_RKEY_VIOLATION;
+	ret = rxe_odp_lock_u64(mr, addr, &chunk);
+	if (ret)
+		return ret;
 	rxe_mr_page_atomic_write(ib_odp_chunk_page(chunk, addr),
 				 offset_in_page(addr), value);
 	ib_odp_chunk_unlock(chunk);
