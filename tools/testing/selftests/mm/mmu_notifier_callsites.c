@@ -29,7 +29,6 @@
 #include "mmu_notifier_callsites.h"
 #include "vm_util.h"
 
-#define PAGE		((size_t)psize())
 #define RW		(PROT_READ | PROT_WRITE)
 #define PRIVATE		(MAP_PRIVATE | MAP_ANONYMOUS)
 
@@ -49,15 +48,6 @@ FIXTURE_TEARDOWN(callsite)
 {
 	recording_close(&self->rec);
 }
-
-#define WATCH(_addr, _len)	ASSERT_EQ(0, recording_watch(&self->rec, _addr, _len))
-
-#define STOP()	do {							\
-	ASSERT_EQ(0, recording_stop(&self->rec));			\
-	if (!recording_balanced(&self->rec))				\
-		recording_print(&self->rec);				\
-	ASSERT_TRUE(recording_balanced(&self->rec));			\
-} while (0)
 
 /* Claims a start of the site in this range; each is good for one claim. */
 #define ASSERT_SITE(_site, _addr, _len)					\

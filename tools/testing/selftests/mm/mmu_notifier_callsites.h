@@ -84,4 +84,16 @@ int mark_idle(const void *addr);
 int stop_at_exit(pid_t pid);
 int mrelease(pid_t pid);
 
+/* For tests with kselftest_harness.h whose fixture has the recording as rec. */
+#define PAGE		((size_t)psize())
+
+#define WATCH(_addr, _len)	ASSERT_EQ(0, recording_watch(&self->rec, _addr, _len))
+
+#define STOP()	do {							\
+	ASSERT_EQ(0, recording_stop(&self->rec));			\
+	if (!recording_balanced(&self->rec))				\
+		recording_print(&self->rec);				\
+	ASSERT_TRUE(recording_balanced(&self->rec));			\
+} while (0)
+
 #endif /* _MMU_NOTIFIER_CALLSITES_H */

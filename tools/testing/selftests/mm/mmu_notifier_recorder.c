@@ -16,8 +16,6 @@
 #include "mmu_notifier_callsites.h"
 #include "vm_util.h"
 
-#define PAGE		((size_t)psize())
-
 FIXTURE(recorder)
 {
 	struct recording rec;
@@ -34,15 +32,6 @@ FIXTURE_TEARDOWN(recorder)
 {
 	recording_close(&self->rec);
 }
-
-#define WATCH(_addr, _len)	ASSERT_EQ(0, recording_watch(&self->rec, _addr, _len))
-
-#define STOP()	do {							\
-	ASSERT_EQ(0, recording_stop(&self->rec));			\
-	if (!recording_balanced(&self->rec))				\
-		recording_print(&self->rec);				\
-	ASSERT_TRUE(recording_balanced(&self->rec));			\
-} while (0)
 
 /* The release comes first, then everything is unmapped, which only intervals hear. */
 static void check_exit(struct __test_metadata *_metadata, struct recording *rec)
