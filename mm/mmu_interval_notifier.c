@@ -23,7 +23,8 @@
  * the CPU's own. A callback may sleep, so it runs without any lock; the walker
  * pins the notifier it is at, which thereby stays in the tree, and goes on from
  * there. Removal marks the notifier, so that no walker gets to it any more, and
- * waits for the pins: only for callbacks that run on that very notifier.
+ * waits for the pins: only for callbacks that run on that very notifier. One
+ * whose invalidation was posted stays pinned until it is finished.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -86,29 +87,53 @@ struct mmu_interval_notifier *mmu_interval_pin_first(struct mmu_notifier_subscri
 							 range->end - 1), range);
 }
 
+/*
+ * Invalidate one notifier, or post that; then *@finish is set, and the notifier
+ * stays pinned.
+ */
 static bool mmu_interval_call(struct mmu_interval_notifier *interval_sub,
 			      const struct mmu_notifier_range *range,
-			      unsigned long seq)
+			      unsigned long seq,
+			      struct mmu_interval_notifier_finish **finish)
 {
+	const struct mmu_interval_notifier_ops *ops = interval_sub->ops;
 	bool done;
 
-	if (mmu_notifier_range_blockable(range)) {
-		done = interval_sub->ops->invalidate(interval_sub, range, seq);
+	if (!mmu_notifier_range_blockable(range))
+		non_block_start();
+	if (likely(ops->invalidate))
+		done = ops->invalidate(interval_sub, range, seq);
+	else
+		done = ops->invalidate_start(interval_sub, range, seq, finish);
+	if (!mmu_notifier_range_blockable(range))
+		non_block_end();
+	else if (WARN_ONCE(!done, "%ps refused a blockable range\n",
+			   ops->invalidate ?: (void *)ops->invalidate_start))
 		/* Nobody can be asked to take the change back. */
-		WARN_ONCE(!done, "%ps refused a blockable range\n",
-			  interval_sub->ops->invalidate);
-		return true;
-	}
-	non_block_start();
-	done = interval_sub->ops->invalidate(interval_sub, range, seq);
-	non_block_end();
+		done = true;
+	if (!done)
+		*finish = NULL;
 	return done;
+}
+
+/* The next notifier that @range hits, pinned. @interval_sub is still pinned. */
+static struct mmu_interval_notifier *
+mmu_interval_pin_next(const struct mmu_notifier_range *range,
+		      struct mmu_interval_notifier *interval_sub)
+{
+	struct interval_tree_node *node = &interval_sub->interval_tree;
+
+	guard(spinlock)(&range->shard->lock);
+	return mmu_interval_pin(interval_tree_iter_next(node, range->start,
+							range->end - 1), range);
 }
 
 /**
  * mmu_interval_invalidate() - call the notifiers that a range hits
  * @range: linked
  * @interval_sub: what mmu_interval_pin_first() returned
+ * @posted: receives what mmu_interval_finish() has to be called with, whatever
+ *	this returns
  * @nr_called: counts them
  *
  * Context: sleeps if the range is blockable.
@@ -116,33 +141,56 @@ static bool mmu_interval_call(struct mmu_interval_notifier *interval_sub,
  */
 int mmu_interval_invalidate(const struct mmu_notifier_range *range,
 			    struct mmu_interval_notifier *interval_sub,
+			    struct mmu_interval_notifier_finish **posted,
 			    unsigned int *nr_called)
 {
-	struct mmu_notifier_shard *shard = range->shard;
-	struct mmu_notifier_subscriptions *subs = shard->subs;
+	struct mmu_notifier_subscriptions *subs = range->shard->subs;
 	/* Odd and of this range alone; the values of insert are even. */
 	unsigned long seq = atomic_long_add_return(2, &subs->seq);
-	int ret = 0;
+	bool done;
 
 	do {
+		struct mmu_interval_notifier_finish *finish = NULL;
 		struct mmu_interval_notifier *next = NULL;
 
 		++*nr_called;
-		if (!mmu_interval_call(interval_sub, range, seq))
-			ret = -EAGAIN;
-		if (!ret) {
-			struct interval_tree_node *node = &interval_sub->interval_tree;
-
-			spin_lock(&shard->lock);
-			node = interval_tree_iter_next(node, range->start,
-						       range->end - 1);
-			next = mmu_interval_pin(node, range);
-			spin_unlock(&shard->lock);
+		done = mmu_interval_call(interval_sub, range, seq, &finish);
+		if (done)
+			next = mmu_interval_pin_next(range, interval_sub);
+		if (likely(!finish)) {
+			mmu_interval_unpin(subs, interval_sub);
+		} else {
+			finish->notifier = interval_sub;
+			finish->next = *posted;
+			*posted = finish;
 		}
-		mmu_interval_unpin(subs, interval_sub);
 		interval_sub = next;
 	} while (interval_sub);
-	return ret;
+	return done ? 0 : -EAGAIN;
+}
+
+/**
+ * mmu_interval_finish() - wait for the work that was posted
+ * @range: linked
+ * @posted: from mmu_interval_invalidate(); may be NULL
+ *
+ * Context: sleeps if the range is blockable.
+ */
+void mmu_interval_finish(const struct mmu_notifier_range *range,
+			 struct mmu_interval_notifier_finish *posted)
+{
+	while (posted) {
+		struct mmu_interval_notifier *interval_sub = posted->notifier;
+		struct mmu_interval_notifier_finish *next = posted->next;
+
+		if (!mmu_notifier_range_blockable(range))
+			non_block_start();
+		interval_sub->ops->invalidate_finish(posted);
+		if (!mmu_notifier_range_blockable(range))
+			non_block_end();
+		mmu_interval_unpin(range->shard->subs, interval_sub);
+		posted = next;
+	}
 }
 
 /**
@@ -218,6 +266,10 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
 	node->start = start;
 	if (!length || check_add_overflow(start, length - 1, &node->last))
 		return -EOVERFLOW;
+	/* One phase, or both of two. */
+	if (!ops->invalidate == !ops->invalidate_start ||
+	    !ops->invalidate_start != !ops->invalidate_finish)
+		return -EINVAL;
 	ret = arm(mm);
 	if (ret)
 		return ret;
@@ -238,8 +290,8 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
  *
  * Context: sleeps. If the mm is not armed, its mmap_lock is taken for write;
  * if it is, the call is immediate.
- * Return: 0; -EOVERFLOW if the interval is empty or wraps around; otherwise as
- * mmu_notifier_arm().
+ * Return: 0; -EOVERFLOW if the interval is empty or wraps around; -EINVAL if
+ * @ops is neither single- nor two-phase; otherwise as mmu_notifier_arm().
  */
 int mmu_interval_notifier_insert(struct mmu_interval_notifier *interval_sub,
 				 struct mm_struct *mm,

@@ -13,7 +13,8 @@
  *	mmu_notifier_active.c		the active set, waiting for ranges
  *	mmu_notifier_arm.c		when ranges are recorded, lifetime
  *	mm_all_locks.c			keeping all changes out, for arming
- *	mmu_notifier_debug.c		DEBUG_MMU_NOTIFIER
+ *	mmu_notifier_debug.c		DEBUG_MMU_NOTIFIER: use of ranges
+ *	mmu_notifier_check.c		DEBUG_MMU_NOTIFIER: coverage of changes
  *
  * Invariants.
  *
@@ -146,6 +147,7 @@ static int mmu_list_invalidate(struct mmu_notifier_subscriptions *subs,
 int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
+	struct mmu_interval_notifier_finish *posted = NULL;
 	struct mmu_interval_notifier *interval_sub;
 	unsigned int nr_called = 0;
 	int ret = 0;
@@ -156,9 +158,12 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 
 	interval_sub = mmu_active_link(subs, range);
 	if (interval_sub)
-		ret = mmu_interval_invalidate(range, interval_sub, &nr_called);
+		ret = mmu_interval_invalidate(range, interval_sub, &posted,
+					      &nr_called);
 	if (!ret)
 		ret = mmu_list_invalidate(subs, range, &nr_called);
+	/* Only now: the devices have been at it while the list was called. */
+	mmu_interval_finish(range, posted);
 	trace_mmu_notifier_start(range, nr_called, ret);
 	if (ret)
 		mmu_active_unlink(range);
@@ -276,6 +281,7 @@ static void mmu_list_release(struct mmu_notifier_subscriptions *subs,
 void __mmu_notifier_release(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	struct mmu_interval_notifier_finish *posted = NULL;
 	struct mmu_interval_notifier *interval_sub;
 	struct mmu_notifier_range range;
 	unsigned int nr_called = 0;
@@ -284,7 +290,9 @@ void __mmu_notifier_release(struct mm_struct *mm)
 				MMU_NOTIFIER_RANGE_BLOCKABLE, mm, 0, ULONG_MAX);
 	interval_sub = mmu_active_link(subs, &range);
 	if (interval_sub)
-		mmu_interval_invalidate(&range, interval_sub, &nr_called);
+		mmu_interval_invalidate(&range, interval_sub, &posted,
+					&nr_called);
+	mmu_interval_finish(&range, posted);
 	trace_mmu_notifier_start(&range, nr_called, 0);
 	trace_mmu_notifier_end(&range);
 	mmu_active_unlink(&range);

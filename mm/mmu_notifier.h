@@ -106,7 +106,21 @@ struct mmu_interval_notifier *mmu_interval_pin_first(struct mmu_notifier_subscri
 						     const struct mmu_notifier_range *range);
 int mmu_interval_invalidate(const struct mmu_notifier_range *range,
 			    struct mmu_interval_notifier *interval_sub,
+			    struct mmu_interval_notifier_finish **posted,
 			    unsigned int *nr_called);
+void mmu_interval_finish(const struct mmu_notifier_range *range,
+			 struct mmu_interval_notifier_finish *posted);
+
+/* DEBUG_MMU_NOTIFIER: mmu_notifier_check.c */
+#ifdef CONFIG_DEBUG_MMU_NOTIFIER_COVERAGE
+bool mmu_notifier_check_suppressed(const char *site);
+unsigned long mmu_notifier_check_missed(void);
+#else
+static inline bool mmu_notifier_check_suppressed(const char *site)
+{
+	return false;
+}
+#endif
 
 /* mm_all_locks.c */
 void mm_take_all_locks_uninterruptible(struct mm_struct *mm);

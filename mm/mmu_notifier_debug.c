@@ -4,11 +4,16 @@
  *
  * Checked for all ranges, whether or not the mm is armed, so that a wrong call
  * site shows on any machine: it is not started under a spinlock, ends in the
- * task that started it, ends only if it started, and is not changed in between.
+ * task that started it, before that task returns to user space or exits, ends
+ * only if it started, and is not changed in between.
+ *
+ * The open ranges of a task are chained from the inner to the outer ones, for
+ * mmu_notifier_check.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/export.h>
+#include <linux/mmu_notifier_check.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 
@@ -25,8 +30,26 @@ void mmu_notifier_debug_start(struct mmu_notifier_range *range)
 	range->frozen.mm = range->mm;
 	range->frozen.event = range->event;
 	range->frozen.task = current;
+	range->frozen.suppressed = mmu_notifier_check_suppressed(range->frozen.site);
+	range->frozen.outer = current->mmu_notifier_ranges;
+	current->mmu_notifier_ranges = range;
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_debug_start);
+
+/*
+ * From the chain of the task that started it. If that is not this one, which is
+ * a bug and reported, there is no lock against it: better than a chain that
+ * leads to a stack frame which is gone.
+ */
+static void mmu_debug_unchain(struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_range **link = &range->frozen.task->mmu_notifier_ranges;
+
+	while (*link && *link != range)
+		link = &(*link)->frozen.outer;
+	if (*link)
+		*link = range->frozen.outer;
+}
 
 void mmu_notifier_debug_end(struct mmu_notifier_range *range)
 {
@@ -42,6 +65,20 @@ void mmu_notifier_debug_end(struct mmu_notifier_range *range)
 		  "range changed while active: [%#lx, %#lx) was [%#lx, %#lx)\n",
 		  range->start, range->end, range->frozen.start,
 		  range->frozen.end);
+	mmu_debug_unchain(range);
 	range->frozen.task = NULL;
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_debug_end);
+
+/**
+ * mmu_notifier_check_user_exit() - the task returns to user space or exits
+ *
+ * All its ranges must have ended; their stack frames are gone.
+ */
+void mmu_notifier_check_user_exit(void)
+{
+	if (likely(!current->mmu_notifier_ranges))
+		return;
+	current->mmu_notifier_ranges = NULL;
+	WARN_ONCE(1, "mmu_notifier: a range was started and not ended\n");
+}

@@ -208,7 +208,26 @@ struct mmu_notifier {
 };
 
 /**
+ * struct mmu_interval_notifier_finish - an invalidation that was posted
+ * @notifier: whose invalidation it is; set by the core
+ *
+ * Provided by &mmu_interval_notifier_ops.invalidate_start, usually as part of a
+ * larger structure, and the core's until invalidate_finish is called with it.
+ * Ranges overlap, so one notifier can have several outstanding: one that is
+ * embedded in the notifier serves a single range at a time.
+ */
+struct mmu_interval_notifier_finish {
+	struct mmu_interval_notifier *notifier;
+	/* private: those of the same range */
+	struct mmu_interval_notifier_finish *next;
+};
+
+/**
  * struct mmu_interval_notifier_ops - what an interval notifier implements
+ *
+ * Either @invalidate, or @invalidate_start and @invalidate_finish: where the
+ * device takes its time to drop mappings, the latter let a range that hits many
+ * notifiers post the work for all of them first, and then wait for it once.
  */
 struct mmu_interval_notifier_ops {
 	/**
@@ -225,6 +244,32 @@ struct mmu_interval_notifier_ops {
 	bool (*invalidate)(struct mmu_interval_notifier *interval_sub,
 			   const struct mmu_notifier_range *range,
 			   unsigned long cur_seq);
+
+	/**
+	 * @invalidate_start: as @invalidate, except that it may leave the
+	 * waiting for the device to @invalidate_finish: then it points @finish
+	 * at a structure. If it leaves that NULL, all was done.
+	 *
+	 * A non-blockable range may be posted only if its @invalidate_finish
+	 * will not have to sleep.
+	 *
+	 * Context: as @invalidate.
+	 * Return: as @invalidate; with false, @finish is ignored.
+	 */
+	bool (*invalidate_start)(struct mmu_interval_notifier *interval_sub,
+				 const struct mmu_notifier_range *range,
+				 unsigned long cur_seq,
+				 struct mmu_interval_notifier_finish **finish);
+
+	/**
+	 * @invalidate_finish: wait until what was posted is done. Called once
+	 * for each @finish, in the task that posted it, after every notifier of
+	 * the range was started, or as soon as one refused; in any order. The
+	 * structure may be freed or used again from within.
+	 *
+	 * Context: as @invalidate; the notifier is still inserted.
+	 */
+	void (*invalidate_finish)(struct mmu_interval_notifier_finish *finish);
 };
 
 /**
@@ -282,6 +327,9 @@ struct mmu_notifier_range {
 		struct mm_struct *mm;
 		struct task_struct *task;
 		enum mmu_notifier_event event;
+		const char *site;
+		bool suppressed;
+		struct mmu_notifier_range *outer;
 	} frozen;
 #endif
 };
@@ -424,10 +472,10 @@ static inline void mmu_notifier_release(struct mm_struct *mm)
 }
 
 static inline void
-mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
-			      enum mmu_notifier_event event, unsigned int flags,
-			      struct mm_struct *mm, unsigned long start,
-			      unsigned long end, void *owner)
+__mmu_notifier_range_init(struct mmu_notifier_range *range,
+			  enum mmu_notifier_event event, unsigned int flags,
+			  struct mm_struct *mm, unsigned long start,
+			  unsigned long end, void *owner, const char *site)
 {
 	range->mm = mm;
 	range->start = start;
@@ -438,18 +486,16 @@ mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
 	range->shard = NULL;
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER
 	range->frozen.task = NULL;
+	range->frozen.site = site;
 #endif
 }
 
-static inline void mmu_notifier_range_init(struct mmu_notifier_range *range,
-					   enum mmu_notifier_event event,
-					   unsigned int flags,
-					   struct mm_struct *mm,
-					   unsigned long start,
-					   unsigned long end)
-{
-	mmu_notifier_range_init_owner(range, event, flags, mm, start, end, NULL);
-}
+/* Macros only for the name of the function, by which DEBUG_MMU_NOTIFIER goes. */
+#define mmu_notifier_range_init_owner(_range, _event, _flags, _mm, _start, _end, _owner) \
+	__mmu_notifier_range_init(_range, _event, _flags, _mm, _start, _end,	\
+				  _owner, __func__)
+#define mmu_notifier_range_init(_range, _event, _flags, _mm, _start, _end)	\
+	mmu_notifier_range_init_owner(_range, _event, _flags, _mm, _start, _end, NULL)
 
 /**
  * mmu_notifier_range_blockable() - may callbacks for this range sleep?

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Interval notifiers: who is called, who waits for whom, and who does not. The
+ * races are staged with stop points, see mmu_notifier_fixture.h.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/prandom.h>
+
+#include "mmu_notifier_fixture.h"
+
+struct overlap_case {
+	const char *name;
+	unsigned long first_page, nr_pages;
+	bool hit;
+};
+
+/* Against an interval of pages 10 to 19 */
+static const struct overlap_case overlap_cases[] = {
+	{ "before", 0, 9, false },	{ "adjacent below", 8, 2, false },
+	{ "last page below", 8, 3, true }, { "inside", 12, 1, true },
+	{ "same", 10, 10, true },	{ "around", 1, 100, true },
+	{ "last page", 19, 1, true },	{ "adjacent above", 20, 4, false },
+};
+KUNIT_ARRAY_PARAM_DESC(overlap, overlap_cases, name);
+
+static void interval_hears_what_overlaps(struct kunit *test)
+{
+	const struct overlap_case *c = test->param_value;
+	struct mmu_test_interval ti = {};
+	unsigned long seq;
+
+	mmu_test_insert(test, &ti, 10, 10);
+	seq = mmu_interval_read_begin(&ti.mni);
+	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(&ti.mni, seq));
+	mmu_test_invalidate(test, c->first_page, c->nr_pages);
+	KUNIT_EXPECT_EQ(test, c->hit, ti.nr_called);
+	KUNIT_EXPECT_EQ(test, c->hit, mmu_interval_read_retry(&ti.mni, seq));
+	KUNIT_EXPECT_EQ(test, c->hit, mmu_interval_check_retry(&ti.mni, seq));
+	KUNIT_EXPECT_EQ(test, c->hit, mmu_interval_read_begin(&ti.mni) != seq);
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+static void insert_refuses_bad_intervals(struct kunit *test)
+{
+	struct mmu_interval_notifier mni = {};
+
+	KUNIT_EXPECT_EQ(test, -EOVERFLOW,
+			mmu_interval_notifier_insert(&mni, mmu_test_mm(test), PG(1), 0,
+						     &mmu_test_interval_ops));
+	KUNIT_EXPECT_EQ(test, -EOVERFLOW,
+			mmu_interval_notifier_insert(&mni, mmu_test_mm(test), -PAGE_SIZE,
+						     PG(2), &mmu_test_interval_ops));
+	KUNIT_EXPECT_NULL(test, mmu_test_mm(test)->notifier_subscriptions);
+}
+
+static void read_begin_waits_for_overlapping_range(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	struct mmu_notifier_range range;
+	struct mmu_test_thread reader = { .fn = mmu_test_do_read_begin, .arg = &ti.mni };
+
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_range_init(test, &range, 15, 1);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_test_run(test, &reader);
+	mmu_test_wait_awaited(test, &range);
+	KUNIT_EXPECT_FALSE(test, completion_done(&reader.done));
+	mmu_notifier_invalidate_range_end(&range);
+	mmu_test_join(test, &reader);
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+static void read_begin_ignores_unrelated_range(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	struct mmu_notifier_range range;
+	struct mmu_test_thread reader = { .fn = mmu_test_do_read_begin, .arg = &ti.mni };
+
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_range_init(test, &range, 20, 1);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_test_run(test, &reader);
+	mmu_test_join(test, &reader);
+	KUNIT_EXPECT_FALSE(test, range.awaited);
+	mmu_notifier_invalidate_range_end(&range);
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+/* A later overlapping range changes the sequence; it does not prolong the wait. */
+static void read_begin_does_not_wait_for_later_ranges(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	struct mmu_notifier_range first, later;
+	struct mmu_test_thread reader = { .fn = mmu_test_do_read_begin, .arg = &ti.mni };
+
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_range_init(test, &first, 15, 1);
+	mmu_test_range_init(test, &later, 16, 1);
+	/* One CPU, so one shard: in a later shard it would rightly be seen. */
+	migrate_disable();
+	mmu_notifier_invalidate_range_start(&first);
+	mmu_test_run(test, &reader);
+	mmu_test_wait_awaited(test, &first);
+	mmu_notifier_invalidate_range_start(&later);
+	KUNIT_EXPECT_PTR_EQ(test, first.shard, later.shard);
+	mmu_notifier_invalidate_range_end(&first);
+	mmu_test_join(test, &reader);
+	mmu_notifier_invalidate_range_end(&later);
+	migrate_enable();
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+static void insert_during_invalidation_makes_readers_wait(struct kunit *test)
+{
+	struct mmu_test_interval other = {}, ti = {};
+	struct mmu_notifier_range range;
+	struct mmu_test_thread reader = { .fn = mmu_test_do_read_begin, .arg = &ti.mni };
+
+	mmu_test_insert(test, &other, 500, 1);
+	mmu_test_range_init(test, &range, 15, 1);
+	mmu_notifier_invalidate_range_start(&range);
+	/* Immediate: it would hang here if it waited for the range. */
+	mmu_test_insert(test, &ti, 10, 10);
+	KUNIT_EXPECT_EQ(test, 0, ti.nr_called);
+	mmu_test_run(test, &reader);
+	mmu_test_wait_awaited(test, &range);
+	KUNIT_EXPECT_FALSE(test, completion_done(&reader.done));
+	mmu_notifier_invalidate_range_end(&range);
+	mmu_test_join(test, &reader);
+	mmu_interval_notifier_remove(&ti.mni);
+	mmu_interval_notifier_remove(&other.mni);
+}
+
+/* And one more thread has come to remove that notifier. */
+static void test_stage_removal(struct kunit *test, struct mmu_test_interval *ti,
+			       struct mmu_test_thread *inv, struct mmu_test_thread *remover)
+{
+	mmu_test_insert(test, ti, 10, 10);
+	mmu_test_enter_callback(test, inv);
+	mmu_test_run(test, remover);
+	mmu_test_wait_removing(test, ti);
+}
+
+/* Let the callback go; both threads come to their end. */
+static void test_finish_removal(struct kunit *test, struct mmu_test_thread *inv,
+				struct mmu_test_thread *remover)
+{
+	struct mmu_test_state *tm = test->priv;
+
+	complete(&tm->leave);
+	mmu_test_join(test, remover);
+	mmu_test_join(test, inv);
+}
+
+static void remove_waits_for_its_own_callback(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+	struct mmu_test_interval ti = { .entered = &tm->entered, .leave = &tm->leave };
+	struct mmu_test_thread inv = {
+		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
+	};
+	struct mmu_test_thread remover = { .fn = mmu_test_do_remove, .arg = &ti.mni };
+
+	test_stage_removal(test, &ti, &inv, &remover);
+	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
+	test_finish_removal(test, &inv, &remover);
+}
+
+static void remove_ignores_other_callbacks(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+	struct mmu_test_interval busy = { .entered = &tm->entered, .leave = &tm->leave };
+	struct mmu_test_interval next = {}, before = {};
+	struct mmu_test_thread inv = {
+		.fn = mmu_test_do_invalidate, .first_page = 0, .nr_pages = 100,
+	};
+
+	mmu_test_insert(test, &before, 1, 1);
+	mmu_test_insert(test, &busy, 10, 10);
+	mmu_test_insert(test, &next, 30, 10);
+	mmu_test_enter_callback(test, &inv);
+	/* The walker stands at busy: both neighbours may go, and one may come. */
+	mmu_interval_notifier_remove(&before.mni);
+	mmu_interval_notifier_remove(&next.mni);
+	KUNIT_EXPECT_EQ(test, 0, next.nr_called);
+	mmu_test_insert(test, &next, 40, 1);
+	complete(&tm->leave);
+	mmu_test_join(test, &inv);
+	KUNIT_EXPECT_EQ(test, 1, next.nr_called);
+	mmu_interval_notifier_remove(&next.mni);
+	mmu_interval_notifier_remove(&busy.mni);
+}
+
+static void removed_notifier_is_not_called_again(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+	struct mmu_test_interval ti = { .entered = &tm->entered, .leave = &tm->leave };
+	struct mmu_test_thread inv = {
+		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
+	};
+	struct mmu_test_thread remover = { .fn = mmu_test_do_remove, .arg = &ti.mni };
+
+	test_stage_removal(test, &ti, &inv, &remover);
+	/* Marked, still in the tree: another walker passes it by. */
+	mmu_test_invalidate(test, 13, 1);
+	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
+	test_finish_removal(test, &inv, &remover);
+}
+
+/* Two callbacks at once, each of which holds up one removal. */
+static void removals_wait_each_for_its_own(struct kunit *test)
+{
+	struct completion entered[2], leave[2];
+	struct mmu_test_interval ti[2] = {};
+	struct mmu_test_thread inv[2], remover[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		init_completion(&entered[i]);
+		init_completion(&leave[i]);
+		ti[i].entered = &entered[i];
+		ti[i].leave = &leave[i];
+		inv[i] = (struct mmu_test_thread){
+			.fn = mmu_test_do_invalidate, .first_page = 10 * i, .nr_pages = 1,
+		};
+		remover[i] = (struct mmu_test_thread){
+			.fn = mmu_test_do_remove, .arg = &ti[i].mni,
+		};
+		mmu_test_insert(test, &ti[i], 10 * i, 5);
+		mmu_test_run(test, &inv[i]);
+		wait_for_completion(&entered[i]);
+		mmu_test_run(test, &remover[i]);
+		mmu_test_wait_removing(test, &ti[i]);
+	}
+	complete(&leave[1]);
+	mmu_test_join(test, &remover[1]);
+	KUNIT_EXPECT_FALSE(test, completion_done(&remover[0].done));
+	complete(&leave[0]);
+	mmu_test_join(test, &remover[0]);
+	mmu_test_join(test, &inv[0]);
+	mmu_test_join(test, &inv[1]);
+}
+
+/* Two walkers at one notifier: it goes when the second has left. */
+static void remove_waits_for_all_its_callbacks(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+	struct mmu_test_interval ti = { .entered = &tm->entered, .leave = &tm->leave };
+	struct mmu_test_thread first = {
+		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
+	};
+	struct mmu_test_thread second = {
+		.fn = mmu_test_do_invalidate, .first_page = 13, .nr_pages = 1,
+	};
+	struct mmu_test_thread remover = { .fn = mmu_test_do_remove, .arg = &ti.mni };
+
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_enter_callback(test, &first);
+	mmu_test_enter_callback(test, &second);
+	mmu_test_run(test, &remover);
+	mmu_test_wait_removing(test, &ti);
+	/* Whichever of them it is that goes on. */
+	complete(&tm->leave);
+	while (atomic_read(&ti.mni.state) >> 1 != 1)
+		cond_resched();
+	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
+	complete(&tm->leave);
+	mmu_test_join(test, &remover);
+	mmu_test_join(test, &first);
+	mmu_test_join(test, &second);
+	KUNIT_EXPECT_EQ(test, 2, ti.nr_called);
+}
+
+static void last_subscriber_leaves_in_the_middle_of_a_pair(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	struct mmu_notifier_range range;
+
+	mmu_test_insert(test, &ti, 1, 1);
+	mmu_test_range_init(test, &range, 1, 1);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_interval_notifier_remove(&ti.mni);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
+	KUNIT_EXPECT_NULL(test, range.shard);
+}
+
+static void ranges_nest_and_overlap(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	struct mmu_test_list tl = {};
+	struct mmu_notifier_range a, b;
+
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_register(test, &tl);
+	mmu_test_range_init(test, &a, 5, 10);
+	mmu_test_range_init(test, &b, 12, 10);
+	mmu_notifier_invalidate_range_start(&a);
+	mmu_notifier_invalidate_range_start(&b);
+	KUNIT_EXPECT_EQ(test, 2, ti.nr_called);
+	mmu_notifier_invalidate_range_end(&a);
+	mmu_notifier_invalidate_range_end(&b);
+	KUNIT_EXPECT_EQ(test, 2, tl.nr_start);
+	KUNIT_EXPECT_EQ(test, 2, tl.nr_end);
+	mmu_interval_read_begin(&ti.mni);
+	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+static void sequence_survives_wrapping(struct kunit *test)
+{
+	struct mmu_test_interval ti = {};
+	unsigned long seq, i;
+
+	mmu_test_insert(test, &ti, 1, 1);
+	atomic_long_set(&mmu_notifier_subscriptions(mmu_test_mm(test))->seq, -5);
+	for (i = 0; i < 6; i++) {
+		seq = mmu_interval_read_begin(&ti.mni);
+		mmu_test_invalidate(test, 1, 1);
+		KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(&ti.mni, seq));
+		KUNIT_EXPECT_EQ(test, 1, ti.seq & 1);
+	}
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+/* Hits as a brute-force look at all intervals would have them. */
+static void random_ranges_hit_what_they_overlap(struct kunit *test)
+{
+	enum { NR = 64, SPAN = 256, ROUNDS = 2000 };
+	u32 seed = get_random_u32();
+	struct mmu_test_interval *ti;
+	struct rnd_state rnd;
+	int i, round;
+
+	kunit_info(test, "seed %u", seed);
+	prandom_seed_state(&rnd, seed);
+	ti = kunit_kcalloc(test, NR, sizeof(*ti), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ti);
+	for (round = 0; round < ROUNDS; round++) {
+		unsigned long first = prandom_u32_state(&rnd) % SPAN;
+		unsigned long nr = 1 + prandom_u32_state(&rnd) % 16;
+		struct mmu_test_interval *pick = &ti[prandom_u32_state(&rnd) % NR];
+
+		if (pick->mni.mm) {
+			mmu_interval_notifier_remove(&pick->mni);
+			pick->mni.mm = NULL;
+		} else {
+			mmu_test_insert(test, pick, prandom_u32_state(&rnd) % SPAN,
+				    1 + prandom_u32_state(&rnd) % 32);
+		}
+		for (i = 0; i < NR; i++)
+			ti[i].nr_called = 0;
+		mmu_test_invalidate(test, first, nr);
+		for (i = 0; i < NR; i++) {
+			bool hit = ti[i].mni.mm &&
+				   ti[i].mni.interval_tree.start < PG(first + nr) &&
+				   ti[i].mni.interval_tree.last >= PG(first);
+
+			KUNIT_ASSERT_EQ(test, hit, ti[i].nr_called);
+		}
+	}
+	for (i = 0; i < NR; i++)
+		if (ti[i].mni.mm)
+			mmu_interval_notifier_remove(&ti[i].mni);
+}
+
+static struct kunit_case test_cases[] = {
+	KUNIT_CASE_PARAM(interval_hears_what_overlaps, overlap_gen_params),
+	KUNIT_CASE(insert_refuses_bad_intervals),
+	KUNIT_CASE(read_begin_waits_for_overlapping_range),
+	KUNIT_CASE(read_begin_ignores_unrelated_range),
+	KUNIT_CASE(read_begin_does_not_wait_for_later_ranges),
+	KUNIT_CASE(insert_during_invalidation_makes_readers_wait),
+	KUNIT_CASE(remove_waits_for_its_own_callback),
+	KUNIT_CASE(remove_ignores_other_callbacks),
+	KUNIT_CASE(removed_notifier_is_not_called_again),
+	KUNIT_CASE(removals_wait_each_for_its_own),
+	KUNIT_CASE(remove_waits_for_all_its_callbacks),
+	KUNIT_CASE(last_subscriber_leaves_in_the_middle_of_a_pair),
+	KUNIT_CASE(ranges_nest_and_overlap),
+	KUNIT_CASE(sequence_survives_wrapping),
+	KUNIT_CASE_SLOW(random_ranges_hit_what_they_overlap),
+	{}
+};
+
+static struct kunit_suite test_suite = {
+	.name = "mmu_notifier_interval",
+	.init = mmu_test_init,
+	.exit = mmu_test_exit,
+	.test_cases = test_cases,
+};
+kunit_test_suite(test_suite);

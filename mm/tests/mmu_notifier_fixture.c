@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * See mmu_notifier_fixture.h.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+
+#include "mmu_notifier_fixture.h"
+
+void mmu_test_stop(struct completion *entered, struct completion *leave)
+{
+	if (!entered)
+		return;
+	complete(entered);
+	wait_for_completion(leave);
+}
+
+int mmu_test_list_start(struct mmu_notifier *mn,
+			const struct mmu_notifier_range *range)
+{
+	struct mmu_test_list *tl = container_of(mn, struct mmu_test_list, mn);
+
+	if (tl->refuse && !mmu_notifier_range_blockable(range))
+		return -EAGAIN;
+	tl->nr_start++;
+	tl->last = *range;
+	mmu_test_stop(tl->entered, tl->leave);
+	return 0;
+}
+
+void mmu_test_list_end(struct mmu_notifier *mn,
+		       const struct mmu_notifier_range *range)
+{
+	container_of(mn, struct mmu_test_list, mn)->nr_end++;
+}
+
+static void mmu_test_list_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	container_of(mn, struct mmu_test_list, mn)->nr_release++;
+}
+
+static int mmu_test_list_young(struct mmu_notifier *mn, struct mm_struct *mm,
+			       unsigned long start, unsigned long end)
+{
+	return container_of(mn, struct mmu_test_list, mn)->nr_young++ == 0;
+}
+
+const struct mmu_notifier_ops mmu_test_list_ops = {
+	.invalidate_range_start = mmu_test_list_start,
+	.invalidate_range_end = mmu_test_list_end,
+	.release = mmu_test_list_release,
+	.clear_young = mmu_test_list_young,
+};
+
+static bool mmu_test_interval_invalidate(struct mmu_interval_notifier *mni,
+					 const struct mmu_notifier_range *range,
+					 unsigned long seq)
+{
+	struct mmu_test_interval *ti = container_of(mni, struct mmu_test_interval, mni);
+
+	if (ti->refuse && !mmu_notifier_range_blockable(range))
+		return false;
+	ti->nr_called++;
+	ti->event = range->event;
+	ti->seq = seq;
+	mmu_interval_set_seq(mni, seq);
+	mmu_test_stop(ti->entered, ti->leave);
+	return true;
+}
+
+const struct mmu_interval_notifier_ops mmu_test_interval_ops = {
+	.invalidate = mmu_test_interval_invalidate,
+};
+
+int mmu_test_init(struct kunit *test)
+{
+	struct mmu_test_state *tm = kunit_kzalloc(test, sizeof(*tm), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, tm);
+	tm->mm = mm_alloc();
+	KUNIT_ASSERT_NOT_NULL(test, tm->mm);
+	init_completion(&tm->entered);
+	init_completion(&tm->leave);
+	test->priv = tm;
+	return 0;
+}
+
+void mmu_test_exit(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+
+	if (tm && tm->mm)
+		mmput(tm->mm);
+}
+
+struct mm_struct *mmu_test_mm(struct kunit *test)
+{
+	return ((struct mmu_test_state *)test->priv)->mm;
+}
+
+void mmu_test_insert(struct kunit *test, struct mmu_test_interval *ti,
+		     unsigned long first_page, unsigned long nr_pages)
+{
+	KUNIT_ASSERT_EQ(test, 0,
+			mmu_interval_notifier_insert(&ti->mni, mmu_test_mm(test),
+						     PG(first_page), PG(nr_pages),
+						     &mmu_test_interval_ops));
+}
+
+void mmu_test_register(struct kunit *test, struct mmu_test_list *tl)
+{
+	tl->mn.ops = &mmu_test_list_ops;
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&tl->mn, mmu_test_mm(test)));
+}
+
+void mmu_test_range_init(struct kunit *test, struct mmu_notifier_range *range,
+			 unsigned long first_page, unsigned long nr_pages)
+{
+	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, mmu_test_mm(test),
+				PG(first_page), PG(first_page + nr_pages));
+}
+
+void mmu_test_invalidate(struct kunit *test, unsigned long first_page,
+			 unsigned long nr_pages)
+{
+	struct mmu_notifier_range range;
+
+	mmu_test_range_init(test, &range, first_page, nr_pages);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
+static int mmu_test_thread_main(void *data)
+{
+	struct mmu_test_thread *thread = data;
+
+	thread->fn(thread);
+	complete(&thread->done);
+	return 0;
+}
+
+void mmu_test_run(struct kunit *test, struct mmu_test_thread *thread)
+{
+	struct task_struct *task;
+
+	thread->test = test;
+	init_completion(&thread->done);
+	task = kthread_run(mmu_test_thread_main, thread, "mmu_notifier_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+}
+
+void mmu_test_join(struct kunit *test, struct mmu_test_thread *thread)
+{
+	KUNIT_ASSERT_TRUE_MSG(test,
+			      wait_for_completion_timeout(&thread->done, TEST_TIMEOUT),
+			      "the thread did not finish");
+}
+
+void mmu_test_do_invalidate(struct mmu_test_thread *thread)
+{
+	mmu_test_invalidate(thread->test, thread->first_page, thread->nr_pages);
+}
+
+void mmu_test_do_remove(struct mmu_test_thread *thread)
+{
+	mmu_interval_notifier_remove(thread->arg);
+}
+
+void mmu_test_do_read_begin(struct mmu_test_thread *thread)
+{
+	mmu_interval_read_begin(thread->arg);
+}
+
+void mmu_test_do_register(struct mmu_test_thread *thread)
+{
+	mmu_test_register(thread->test, thread->arg);
+}
+
+/* Until somebody waits for @range, which is ours and stays where it is. */
+void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
+{
+	unsigned long limit = jiffies + TEST_TIMEOUT;
+
+	while (!READ_ONCE(range->awaited)) {
+		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
+				      "nobody came to wait for the range");
+		usleep_range(100, 200);
+	}
+}
+
+void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti)
+{
+	unsigned long limit = jiffies + TEST_TIMEOUT;
+
+	while (!(atomic_read(&ti->mni.state) & 1)) {
+		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
+				      "nobody came to remove the notifier");
+		usleep_range(100, 200);
+	}
+}
+
+/* Another thread's invalidation stands in the callback of a notifier of ours. */
+void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv)
+{
+	struct mmu_test_state *tm = test->priv;
+
+	mmu_test_run(test, inv);
+	wait_for_completion(&tm->entered);
+}
+
+/* As if it had been idle for long: the work runs now and finds it so. */
+void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs)
+{
+	/* The work owns a reference on the mm, so it must not run uncalled for. */
+	KUNIT_ASSERT_TRUE(test, subs->disarm_pending);
+	spin_lock(&subs->lock);
+	subs->idle_since -= 10 * HZ;
+	spin_unlock(&subs->lock);
+	mod_delayed_work(system_unbound_wq, &subs->disarm_work, 0);
+	flush_delayed_work(&subs->disarm_work);
+}

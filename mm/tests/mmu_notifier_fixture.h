@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the KUnit suites of the MMU notifier core share: an mm for each test,
+ * subscribers that count what they hear, and threads to meet them. Races are
+ * staged with stop points: a callback that waits to be let go, and a look at
+ * the active set to see that somebody has come to wait.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#ifndef _MM_TESTS_MMU_NOTIFIER_FIXTURE_H
+#define _MM_TESTS_MMU_NOTIFIER_FIXTURE_H
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/jiffies.h>
+
+#include "../mmu_notifier.h"
+
+#define PG(n)		((n) * PAGE_SIZE)
+#define TEST_TIMEOUT	(20 * HZ)
+
+/* A list notifier that counts, and can refuse or stop in its callbacks. */
+struct mmu_test_list {
+	struct mmu_notifier mn;
+	int nr_start;
+	int nr_end;
+	int nr_release;
+	int nr_young;
+	bool refuse;
+	struct completion *entered;
+	struct completion *leave;
+	struct mmu_notifier_range last;
+};
+
+/* An interval notifier of the same kind. */
+struct mmu_test_interval {
+	struct mmu_interval_notifier mni;
+	int nr_called;
+	bool refuse;
+	struct completion *entered;
+	struct completion *leave;
+	enum mmu_notifier_event event;
+	unsigned long seq;
+};
+
+struct mmu_test_state {
+	struct mm_struct *mm;
+	struct completion entered;
+	struct completion leave;
+};
+
+/* Something that another thread does; waited for with a limit. */
+struct mmu_test_thread {
+	struct kunit *test;
+	void (*fn)(struct mmu_test_thread *thread);
+	void *arg;
+	unsigned long first_page;
+	unsigned long nr_pages;
+	struct completion done;
+};
+
+extern const struct mmu_notifier_ops mmu_test_list_ops;
+extern const struct mmu_interval_notifier_ops mmu_test_interval_ops;
+
+void mmu_test_stop(struct completion *entered, struct completion *leave);
+int mmu_test_list_start(struct mmu_notifier *mn,
+			const struct mmu_notifier_range *range);
+void mmu_test_list_end(struct mmu_notifier *mn,
+		       const struct mmu_notifier_range *range);
+int mmu_test_init(struct kunit *test);
+void mmu_test_exit(struct kunit *test);
+struct mm_struct *mmu_test_mm(struct kunit *test);
+void mmu_test_insert(struct kunit *test, struct mmu_test_interval *ti,
+		     unsigned long first_page, unsigned long nr_pages);
+void mmu_test_register(struct kunit *test, struct mmu_test_list *tl);
+void mmu_test_range_init(struct kunit *test, struct mmu_notifier_range *range,
+			 unsigned long first_page, unsigned long nr_pages);
+void mmu_test_invalidate(struct kunit *test, unsigned long first_page,
+			 unsigned long nr_pages);
+void mmu_test_run(struct kunit *test, struct mmu_test_thread *thread);
+void mmu_test_join(struct kunit *test, struct mmu_test_thread *thread);
+void mmu_test_do_invalidate(struct mmu_test_thread *thread);
+void mmu_test_do_remove(struct mmu_test_thread *thread);
+void mmu_test_do_read_begin(struct mmu_test_thread *thread);
+void mmu_test_do_register(struct mmu_test_thread *thread);
+void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range);
+void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti);
+void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv);
+void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs);
+
+#endif /* _MM_TESTS_MMU_NOTIFIER_FIXTURE_H */
