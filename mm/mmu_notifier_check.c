@@ -296,7 +296,9 @@ static void mmu_check_record(const struct mmu_check_change *change)
 		if (section->changes[i].entry == change->entry)
 			return;
 	if (section->nr == MMU_CHECK_MAX_CHANGES) {
-		this_cpu_inc(mmu_check_counts[MMU_CHECK_DROPPED]);
+		/* Without a site that is suppressed it could be a bug. */
+		if (!change->site)
+			this_cpu_inc(mmu_check_counts[MMU_CHECK_DROPPED]);
 		return;
 	}
 	section->changes[section->nr++] = *change;

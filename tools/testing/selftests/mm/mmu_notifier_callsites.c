@@ -109,6 +109,20 @@ TEST_F(callsite, mprotect_announces_its_range)
 	ASSERT_SITE(change_pud_range, addr + PAGE, 2 * PAGE);
 }
 
+/* The start of a range is no flag for whether there is one. */
+TEST_F(callsite, regress_mprotect_of_address_zero_ends_its_range)
+{
+	char *addr = mmap(NULL, 4 * PAGE, RW, PRIVATE | MAP_FIXED, -1, 0);
+
+	if (addr == MAP_FAILED)
+		SKIP(return, "address 0 cannot be mapped");
+	fill_pages(addr, 4 * PAGE, 1);
+	WATCH(addr, 4 * PAGE);
+	ASSERT_EQ(0, mprotect(addr, 2 * PAGE, PROT_READ));
+	STOP();
+	ASSERT_SITE(change_pud_range, addr, 2 * PAGE);
+}
+
 TEST_F(callsite, mremap_announces_the_source)
 {
 	char *src = map_anon(4);
@@ -317,12 +331,17 @@ TEST_F(callsite, hugetlb_split_announces_whole_puds)
 	size_t huge = default_huge_page_size();
 	size_t pud = huge * (PAGE / sizeof(long));
 	int fd = memfd_create("unshare", MFD_CLOEXEC | MFD_HUGETLB);
-	char *addr;
+	char *addr, *twin;
 
-	if (fd < 0 || ftruncate(fd, 2 * pud))
-		SKIP(return, "%s", callsite_skipped("hugetlb_unshare_pmds", "no hugetlb"));
+	if (fd < 0 || ftruncate(fd, 2 * pud) || get_free_hugepages() < 1)
+		SKIP(return, "%s", callsite_skipped("hugetlb_unshare_pmds", "no huge pages"));
 	addr = map_area(2 * pud, pud, RW, MAP_SHARED | MAP_NORESERVE, fd);
+	twin = map_area(2 * pud, pud, RW, MAP_SHARED | MAP_NORESERVE, fd);
 	ASSERT_NE(NULL, addr);
+	ASSERT_NE(NULL, twin);
+	/* The second one to look at the page takes over the table of the first. */
+	fill_pages(twin + pud, PAGE, 1);
+	ASSERT_EQ(1, __atomic_load_n(addr + pud, __ATOMIC_RELAXED));
 	WATCH(addr, 2 * pud);
 	ASSERT_EQ(0, munmap(addr + pud + huge, pud - huge));
 	STOP();
@@ -337,6 +356,9 @@ TEST_F(callsite, ksm_announces_both_pages_and_the_one_replaced)
 		SKIP(return, "%s", callsite_skipped("write_protect_page", "no KSM"));
 	ASSERT_NE(NULL, addr);
 	fill_pages(addr, 2 * PAGE, 42);
+	/* Like each other, and like no page that an earlier run has left to KSM. */
+	*(pid_t *)(addr + 64) = getpid();
+	*(pid_t *)(addr + PAGE + 64) = getpid();
 	WATCH(addr, 2 * PAGE);
 	ASSERT_EQ(0, ksm_merge(addr, 2 * PAGE));
 	STOP();
