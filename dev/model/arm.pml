@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Arming (mm/mmu_notifier_arm.c, mm_has_notifiers()): two tasks that change page
+ * tables, a subscriber that comes and goes, and the work that disarms.
+ *
+ * To be shown: a page that is mapped is the one in the page table; every range
+ * that was linked is unlinked by its own end, and no other.
+ *
+ *	pair		mmu_notifier_invalidate_range_start() and _end() with
+ *			the lock that the call site holds
+ *	subscriber	mmu_notifier_arm() (hold(), then mm_take_all_locks()),
+ *			mmu_interval_notifier_insert(), a fault, removal with
+ *			mmu_notifier_disarm()
+ *	worker		mmu_notifier_disarm_work(), without the second of delay:
+ *			it is for speed, and no part of the argument
+ *
+ * The look at the armed bit is not ordered by itself; the site's lock, which is
+ * taken before it, orders it behind what was done under that lock.
+ */
+#include "order.h"
+
+#define ROUNDS	2
+
+bool site_locked[2];
+bool armed, inserted, pending;
+byte users;
+bool listed[2];
+byte page, mapped = NONE, seq;
+
+#define LOCK_SITE(_i)	atomic { !site_locked[_i] -> site_locked[_i] = true }
+
+#ifdef MUT_END_ASKS_MM
+#define ENDS		armed
+#else
+#define ENDS		linked
+#endif
+
+proctype pair(byte me)
+{
+	bool linked, saw;
+	byte i;
+
+	for (i : 1 .. ROUNDS) {
+#ifdef MUT_LOOK_BEFORE_LOCK
+		saw = armed;
+		LOCK_SITE(me);
+#else
+		LOCK_SITE(me);
+		saw = armed;
+#endif
+		if
+		:: saw ->
+			d_step {
+				listed[me] = true;
+				linked = true;
+				/* Looked up in the same critical section. */
+				saw = inserted
+			};
+			if
+			:: saw -> d_step { seq++; mapped = NONE }
+			:: else
+			fi
+		:: else
+		fi;
+		d_step { assert(mapped != page); page++ };
+		if
+		:: ENDS -> d_step { assert(listed[me]); listed[me] = false }
+		:: else
+		fi;
+		d_step {
+			/* The range is on the stack of a function that returns. */
+			assert(!listed[me]);
+			linked = false;
+			saw = false;
+			site_locked[me] = false
+		}
+	}
+}
+
+#ifdef MUT_ARM_WITHOUT_LOCKS
+#define TAKE_ALL_LOCKS	skip
+#define DROP_ALL_LOCKS	skip
+#elif defined(MUT_ARM_MISSES_A_LOCK)
+#define TAKE_ALL_LOCKS	LOCK_SITE(0)
+#define DROP_ALL_LOCKS	site_locked[0] = false
+#else
+#define TAKE_ALL_LOCKS	LOCK_SITE(0); LOCK_SITE(1)
+#define DROP_ALL_LOCKS	site_locked[1] = false; site_locked[0] = false
+#endif
+
+inline arm()
+{
+#ifdef MUT_HOLD_UNLOCKED
+	held = armed;
+	if :: held -> users++ :: else fi;
+#else
+	/* mmu_notifier_hold(): under the lock of the subscriptions. */
+	d_step { held = armed; if :: held -> users++ :: else fi };
+#endif
+	if
+	:: !held ->
+		TAKE_ALL_LOCKS;
+		d_step { users++; armed = true };
+		DROP_ALL_LOCKS
+	:: else
+	fi
+}
+
+proctype subscriber()
+{
+	byte i, s, val;
+	bool held, same;
+
+	for (i : 1 .. ROUNDS) {
+		arm();
+		/* Under all shard locks: linking is before or behind it. */
+		inserted = true;
+		do
+		:: s = seq;
+		   !listed[0];
+		   !listed[1];
+		   val = page;
+		   d_step {
+			same = (s == seq);
+			assert(!same || val == page);
+			mapped = (same -> val : mapped)
+		   };
+		   if :: same -> break :: else fi
+		od;
+		mapped = NONE;
+		inserted = false;
+		d_step { users--; pending = pending || users == 0 }
+	};
+	same = false
+}
+
+proctype worker()
+{
+end:	do
+	:: d_step {
+		pending -> pending = false;
+#ifdef MUT_DISARM_IGNORES_USERS
+		armed = false
+#else
+		if :: users == 0 -> armed = false :: else fi
+#endif
+	   }
+	od
+}
+
+init {
+	atomic {
+		run pair(0);
+		run pair(1);
+		run subscriber();
+		run worker()
+	}
+}

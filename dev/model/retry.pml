@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Collision and retry of interval notifiers (mm/mmu_interval_notifier.c): two
+ * invalidations, each on a shard of its own, and a driver that inserts a
+ * notifier and faults until it has mapped the page.
+ *
+ * To be shown: a page that is mapped is the one in the page table (at M), and
+ * when the page table changes the old page is not mapped (at P).
+ *
+ *	LOCK..UNLOCK	mmu_active_link()
+ *	ADD		atomic_long_add_return() in mmu_interval_invalidate()
+ *	DLOCK..DUNLOCK	a driver's callback: mmu_interval_set_seq(), unmap
+ *	UNPIN		atomic_sub_return() in mmu_interval_unpin()
+ *	P		the change, under the page-table lock
+ *	ULOCK..UUNLOCK	mmu_active_unlink()
+ *
+ *	ILOCK..IUNLOCK	mmu_interval_insert_armed()
+ *	S MB W K	mmu_interval_read_begin(): the sequence, smp_mb(), and for
+ *			each shard the lockless look and, if that finds
+ *			something, mmu_shard_wait()
+ *	R		hmm_range_fault() or the like
+ *	CLOCK..CUNLOCK	mmu_interval_read_retry() and the driver's mapping
+ *
+ * What the shards, the driver's lock and the page-table lock protect is changed
+ * in the step that the lock makes safe; K waits until the range that it found
+ * is gone, which for one range a shard is what the ticket says.
+ */
+#include "order.h"
+
+#define NR	2
+
+bool shard_locked[NR], listed[NR];
+byte nr_active[NR];
+bool inserted, driver_locked;
+byte invalidate_seq, mapped = NONE, page;
+
+#define LOCK	1
+#define LINK	2
+#define COUNT	4
+#define HIT	8
+#define UNLOCK	16
+#define ADD	32
+#define DLOCK	64
+#define SEQ	128
+#define DROP	256
+#define DUNLOCK	512
+#define UNPIN	1024
+#define P	2048
+#define ULOCK	4096
+#define DEL	8192
+#define COUNT0	16384
+#define UUNLOCK	32768
+#define LINKED		(LOCK | LINK | COUNT | HIT | UNLOCK)
+#define CALLBACK	(DLOCK | SEQ | DROP | DUNLOCK)
+#define ALL	65535
+
+#ifdef MUT_ADD_RELAXED
+#define ADD_NEEDS	HIT
+#define ADD_ORDERS	0
+#else
+#define ADD_NEEDS	LINKED
+#define ADD_ORDERS	ADD
+#endif
+#ifdef MUT_SET_SEQ_PLAIN
+#define SEQ_RELEASE	0
+#else
+#define SEQ_RELEASE	LINKED
+#endif
+#ifdef MUT_SET_SEQ_UNLOCKED
+#define SEQ_LOCK	0
+#define SEQ_IN_LOCK	0
+#else
+#define SEQ_LOCK	DLOCK
+#define SEQ_IN_LOCK	SEQ
+#endif
+#ifdef MUT_UNPIN_RELAXED
+#define UNPIN_NEEDS	ADD
+#define UNPIN_ORDERS	0
+#else
+#define UNPIN_NEEDS	(LINKED | ADD | CALLBACK)
+#define UNPIN_ORDERS	UNPIN
+#endif
+#ifdef MUT_UNLINK_BEFORE_CHANGE
+#define P_NEEDS		(HIT | UNPIN_ORDERS | UUNLOCK)
+#define COUNT0_RELEASE	0
+#define UUNLOCK_RELEASE	0
+#else
+#define P_NEEDS		(HIT | UNPIN_ORDERS)
+#define UUNLOCK_RELEASE	P
+#ifdef MUT_NR_ACTIVE_PLAIN
+#define COUNT0_RELEASE	0
+#else
+#define COUNT0_RELEASE	P
+#endif
+#endif
+#ifdef MUT_NO_SET_SEQ
+#define SET_SEQ		skip
+#elif defined(MUT_SEQ_NOT_UNIQUE)
+#define SET_SEQ		invalidate_seq = 1
+#else
+#define SET_SEQ		invalidate_seq = me + 1
+#endif
+#ifdef MUT_NO_COUNT
+#define SET_COUNT	skip
+#else
+#define SET_COUNT	nr_active[me] = 1
+#endif
+#ifdef MUT_TREE_UNLOCKED
+/* Looked up before the range is linked. */
+#define HIT_NEEDS	0
+#define LOCK_NEEDS	HIT
+#else
+#define HIT_NEEDS	LOCK
+#define LOCK_NEEDS	0
+#endif
+
+proctype invalidation(byte me)
+{
+	int done = 0;
+
+	do
+	STEP(LOCK, LOCK_NEEDS, !shard_locked[me], shard_locked[me] = true)
+	STEP(LINK, LOCK, true, listed[me] = true)
+	STEP(COUNT, LOCK, true, SET_COUNT)
+	/* Nobody to call: these steps are not there. */
+	STEP(HIT, HIT_NEEDS, true, if :: inserted :: else -> done = done | ADD | CALLBACK | UNPIN fi)
+	STEP(UNLOCK, LOCK | LINK | COUNT | HIT, true, shard_locked[me] = false)
+	STEP(ADD, ADD_NEEDS, true, skip)
+	STEP(DLOCK, HIT | ADD_ORDERS | UNLOCK_LOCK(UNLOCK), !driver_locked, driver_locked = true)
+	STEP(SEQ, HIT | SEQ_LOCK | ADD_ORDERS | SEQ_RELEASE, true, SET_SEQ)
+	STEP(DROP, DLOCK, true, mapped = NONE)
+	STEP(DUNLOCK, LINKED | DLOCK | SEQ_IN_LOCK | DROP, true, driver_locked = false)
+	STEP(UNPIN, UNPIN_NEEDS, true, skip)
+	STEP(P, P_NEEDS | UNLOCK_LOCK(DUNLOCK), true, assert(mapped != page); page++)
+	STEP(ULOCK, LINKED | UNPIN_ORDERS | UNLOCK_LOCK(P), !shard_locked[me], shard_locked[me] = true)
+	STEP(DEL, ULOCK, true, listed[me] = false)
+	STEP(COUNT0, ULOCK | COUNT0_RELEASE, true, nr_active[me] = 0)
+	STEP(UUNLOCK, LINKED | CALLBACK | ULOCK | DEL | COUNT0 | UUNLOCK_RELEASE, true,
+	     shard_locked[me] = false)
+	:: done == ALL -> break
+	od
+}
+
+#define ILOCK	1
+#define INSERT	2
+#define IUNLOCK	4
+#define S	8
+#define MB	16
+#define W(_i)	(32 << (_i))
+#define K(_i)	(128 << (_i))
+#define R	512
+#define CLOCK	1024
+#define C	2048
+#define M	4096
+#define CUNLOCK	8192
+#define WAITED	(W(0) | W(1) | K(0) | K(1))
+#define INSERTED	(ILOCK | INSERT | IUNLOCK)
+
+#ifdef MUT_NO_MB
+#define MB_ORDERS	0
+#else
+#define MB_ORDERS	MB
+#endif
+#ifdef MUT_WAIT_BEFORE_SEQ
+#define S_NEEDS		(ILOCK | WAITED)
+#define MB_NEEDS	INSERTED
+#else
+#define S_NEEDS		(ILOCK | INSERT)
+#define MB_NEEDS	(INSERTED | S)
+#endif
+#ifdef MUT_NO_ACQUIRE
+#define R_NEEDS(_i)	0
+#else
+#define R_NEEDS(_i)	(W(_i) | K(_i))
+#endif
+#ifdef MUT_COMPARE_UNLOCKED
+#define C_NEEDS		(S | R)
+#define CLOCK_NEEDS	C
+#else
+#define C_NEEDS		CLOCK
+#define CLOCK_NEEDS	0
+#endif
+#ifdef MUT_NO_WAIT
+#define SEEN(_i)	false
+#else
+#define SEEN(_i)	(nr_active[_i] != 0)
+#endif
+
+/* What was read before a lock turned out to be needed is read again. */
+#define LOOK(_i)	if :: SEEN(_i) -> done = done & ~R :: else -> done = done | K(_i) fi
+
+proctype fault()
+{
+	int done = 0;
+	byte seq, val;
+	bool same;
+
+	do
+	STEP(ILOCK, 0, !shard_locked[0] && !shard_locked[1],
+	     shard_locked[0] = true; shard_locked[1] = true)
+	STEP(INSERT, ILOCK, true, inserted = true)
+	STEP(IUNLOCK, INSERT, true, shard_locked[0] = false; shard_locked[1] = false)
+	STEP(S, S_NEEDS, true, seq = invalidate_seq)
+	STEP(MB, MB_NEEDS, true, skip)
+	STEP(W(0), ILOCK | MB_ORDERS, true, LOOK(0))
+	STEP(K(0), W(0), !shard_locked[0] && !listed[0], skip)
+	STEP(W(1), ILOCK | MB_ORDERS, true, LOOK(1))
+	STEP(K(1), W(1), !shard_locked[1] && !listed[1], skip)
+	STEP(R, ILOCK | MB_ORDERS | R_NEEDS(0) | R_NEEDS(1), true, val = page)
+	STEP(CLOCK, INSERTED | WAITED | CLOCK_NEEDS, !driver_locked, driver_locked = true)
+	STEP(C, S | C_NEEDS, true, same = (invalidate_seq == seq))
+	STEP(M, CLOCK | C | R, true, if :: same -> assert(val == page); mapped = val :: else fi)
+	STEP(CUNLOCK, INSERTED | S | MB | WAITED | R | CLOCK | C | M, true, driver_locked = false)
+	:: d_step { (done & CUNLOCK) && !same -> done = INSERTED }
+	:: (done & CUNLOCK) && same -> break
+	od
+}
+
+init {
+	atomic {
+		/* The values of insert are even: unlike those of all ranges. */
+		invalidate_seq = NONE;
+		run invalidation(0);
+		run invalidation(1);
+		run fault()
+	}
+}
