@@ -13,9 +13,11 @@
  * the order is free, because nobody else holds two of a group who does not come
  * through here, and here there is one at a time (mm_all_locks_mutex).
  *
- * A mapping or a root is shared by many VMAs and must be locked once. Being
- * locked by us is noted in the object: AS_MM_ALL_LOCKS of the mapping, and bit
- * 0 of the root's tree pointer. The latter is written, read and cleared only
+ * Walking the VMAs costs more than the locks do, so it is done once: it takes
+ * the VMA locks and writes down what else there is, with the group in the low
+ * bits. A mapping or a root is shared by many VMAs and must be locked once.
+ * Being locked by us is noted in the object: AS_MM_ALL_LOCKS of the mapping, and
+ * bit 0 of the root's tree pointer. The latter is written, read and cleared only
  * under the root's rwsem or, by us, while nobody but us can set it.
  *
  * VMA locks are released by mmap_write_unlock(), so dropping skips them.
@@ -28,27 +30,107 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 
 #include "mmu_notifier.h"
 
-/* Held from take to drop. Protects the marks of what is locked. */
-static DEFINE_MUTEX(mm_all_locks_mutex);
-
-/* The groups that are present, so that a pass without work is not made. */
+/* In the low bits of what is written down; objects are aligned to more. */
 enum mm_lock_group {
-	MM_LOCKS_HUGETLB	= BIT(0),
-	MM_LOCKS_FILE		= BIT(1),
-	MM_LOCKS_ANON		= BIT(2),
+	MM_LOCKS_HUGETLB,
+	MM_LOCKS_FILE,
+	MM_LOCKS_ANON,
+	MM_LOCKS_NR_GROUPS,
+	MM_LOCKS_GROUP_MASK = 3,
 };
 
-static struct address_space *vma_mapping(const struct vm_area_struct *vma)
+/**
+ * struct mm_locks - what is locked besides the VMAs
+ * @objects: mappings and roots, with their group; some more than once
+ * @nr: how many there are
+ * @max: how many there is room for
+ * @groups: bit mask of the groups that occur
+ * @gfp: how to make more room
+ */
+struct mm_locks {
+	unsigned long *objects;
+	unsigned long nr;
+	unsigned long max;
+	unsigned int groups;
+	gfp_t gfp;
+};
+
+/* Held from take to drop. Protects the marks of what is locked, and the list. */
+static DEFINE_MUTEX(mm_all_locks_mutex);
+static struct mm_locks mm_all_locks;
+
+static int mm_locks_grow(struct mm_locks *locks)
 {
-	return vma->vm_file ? vma->vm_file->f_mapping : NULL;
+	unsigned long max = max(2 * locks->max, PAGE_SIZE / sizeof(*locks->objects));
+	unsigned long *objects;
+
+	objects = kvrealloc(locks->objects, array_size(max, sizeof(*objects)), locks->gfp);
+	if (!objects)
+		return -ENOMEM;
+	locks->objects = objects;
+	locks->max = max;
+	return 0;
 }
 
-static enum mm_lock_group vma_file_group(struct vm_area_struct *vma)
+static int mm_locks_add(struct mm_locks *locks, const void *object,
+			enum mm_lock_group group)
 {
-	return is_vm_hugetlb_page(vma) ? MM_LOCKS_HUGETLB : MM_LOCKS_FILE;
+	unsigned long tagged = (unsigned long)object | group;
+	int ret;
+
+	/* Neighbours share, most often. */
+	if (locks->nr && locks->objects[locks->nr - 1] == tagged)
+		return 0;
+	if (unlikely(locks->nr == locks->max)) {
+		ret = mm_locks_grow(locks);
+		if (ret)
+			return ret;
+	}
+	locks->objects[locks->nr++] = tagged;
+	locks->groups |= BIT(group);
+	return 0;
+}
+
+static void mm_locks_free(struct mm_locks *locks)
+{
+	kvfree(locks->objects);
+	*locks = (struct mm_locks){};
+}
+
+static int vma_note_locks(struct mm_locks *locks, struct vm_area_struct *vma)
+{
+	struct anon_vma_chain *avc;
+	int ret = 0;
+
+	if (vma->vm_file)
+		ret = mm_locks_add(locks, vma->vm_file->f_mapping,
+				   is_vm_hugetlb_page(vma) ? MM_LOCKS_HUGETLB :
+							     MM_LOCKS_FILE);
+	list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
+		ret = ret ?: mm_locks_add(locks, avc->anon_vma->root, MM_LOCKS_ANON);
+	return ret;
+}
+
+/* The VMA locks, and a list of what else is to be locked. */
+static int mm_lock_vmas(struct mm_struct *mm, struct mm_locks *locks, bool interruptible)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, 0);
+	int ret;
+
+	for_each_vma(vmi, vma) {
+		if (interruptible && signal_pending(current))
+			return -EINTR;
+		vma_start_write(vma);
+		ret = vma_note_locks(locks, vma);
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 
 static unsigned long *anon_root_mark(struct anon_vma *root)
@@ -88,68 +170,44 @@ static void anon_root_unlock_once(struct anon_vma *root)
 	up_write(&root->rwsem);
 }
 
-static void vma_lock_group(struct vm_area_struct *vma, enum mm_lock_group group)
+static int mm_lock_group(struct mm_struct *mm, const struct mm_locks *locks,
+			 enum mm_lock_group group, bool interruptible)
 {
-	struct anon_vma_chain *avc;
+	unsigned long i;
 
-	if (group == MM_LOCKS_ANON) {
-		list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
-			anon_root_lock_once(avc->anon_vma->root, vma->vm_mm);
-	} else if (vma_mapping(vma) && vma_file_group(vma) == group) {
-		mapping_lock_once(vma_mapping(vma), vma->vm_mm);
-	}
-}
+	for (i = 0; i < locks->nr; i++) {
+		void *object = (void *)(locks->objects[i] - group);
 
-/* The VMA locks; returns which groups of other locks there are. */
-static int mm_lock_vmas(struct mm_struct *mm, bool interruptible)
-{
-	struct vm_area_struct *vma;
-	struct vma_iterator vmi;
-	unsigned int groups = 0;
-
-	vma_iter_init(&vmi, mm, 0);
-	for_each_vma(vmi, vma) {
+		if ((locks->objects[i] & MM_LOCKS_GROUP_MASK) != group)
+			continue;
 		if (interruptible && signal_pending(current))
 			return -EINTR;
-		vma_start_write(vma);
-		if (vma_mapping(vma))
-			groups |= vma_file_group(vma);
-		if (vma->anon_vma)
-			groups |= MM_LOCKS_ANON;
-	}
-	return groups;
-}
-
-static int mm_lock_group(struct mm_struct *mm, enum mm_lock_group group,
-			 bool interruptible)
-{
-	struct vm_area_struct *vma;
-	struct vma_iterator vmi;
-
-	vma_iter_init(&vmi, mm, 0);
-	for_each_vma(vmi, vma) {
-		if (interruptible && signal_pending(current))
-			return -EINTR;
-		vma_lock_group(vma, group);
+		if (group == MM_LOCKS_ANON)
+			anon_root_lock_once(object, mm);
+		else
+			mapping_lock_once(object, mm);
 	}
 	return 0;
 }
 
 static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
 {
+	struct mm_locks *locks = &mm_all_locks;
 	enum mm_lock_group group;
-	int groups, ret = 0;
+	int ret;
 
 	mmap_assert_write_locked(mm);
 	mutex_lock(&mm_all_locks_mutex);
-	groups = mm_lock_vmas(mm, interruptible);
-	if (groups < 0) {
+	locks->gfp = interruptible ? GFP_KERNEL : GFP_KERNEL | __GFP_NOFAIL;
+	ret = mm_lock_vmas(mm, locks, interruptible);
+	if (ret) {
+		mm_locks_free(locks);
 		mutex_unlock(&mm_all_locks_mutex);
-		return groups;
+		return ret;
 	}
-	for (group = MM_LOCKS_HUGETLB; group <= MM_LOCKS_ANON && !ret; group <<= 1)
-		if (groups & group)
-			ret = mm_lock_group(mm, group, interruptible);
+	for (group = 0; group < MM_LOCKS_NR_GROUPS && !ret; group++)
+		if (locks->groups & BIT(group))
+			ret = mm_lock_group(mm, locks, group, interruptible);
 	if (ret)
 		mm_drop_all_locks(mm);
 	return ret;
@@ -163,7 +221,7 @@ static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
  *
  * Context: mmap_lock held for write, and not given back before
  * mm_drop_all_locks(); no other mm is locked like this by the caller. Sleeps.
- * Return: 0, or -EINTR with nothing locked if a signal is pending.
+ * Return: 0; -EINTR if a signal is pending; -ENOMEM. Nothing is locked then.
  */
 int mm_take_all_locks(struct mm_struct *mm)
 {
@@ -189,18 +247,20 @@ void mm_take_all_locks_uninterruptible(struct mm_struct *mm)
  */
 void mm_drop_all_locks(struct mm_struct *mm)
 {
-	struct vm_area_struct *vma;
-	struct anon_vma_chain *avc;
-	struct vma_iterator vmi;
+	struct mm_locks *locks = &mm_all_locks;
+	unsigned long i;
 
 	mmap_assert_write_locked(mm);
 	lockdep_assert_held(&mm_all_locks_mutex);
-	vma_iter_init(&vmi, mm, 0);
-	for_each_vma(vmi, vma) {
-		list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
-			anon_root_unlock_once(avc->anon_vma->root);
-		if (vma_mapping(vma))
-			mapping_unlock_once(vma_mapping(vma));
+	for (i = 0; i < locks->nr; i++) {
+		unsigned long group = locks->objects[i] & MM_LOCKS_GROUP_MASK;
+		void *object = (void *)(locks->objects[i] - group);
+
+		if (group == MM_LOCKS_ANON)
+			anon_root_unlock_once(object);
+		else
+			mapping_unlock_once(object);
 	}
+	mm_locks_free(locks);
 	mutex_unlock(&mm_all_locks_mutex);
 }

@@ -21,10 +21,9 @@
  *
  * The tree changes only under all shard locks, and is looked up under that of
  * the CPU's own. A callback may sleep, so it runs without any lock; the walker
- * pins the notifier it is at, which thereby stays in the tree, and goes on from
- * there. Removal marks the notifier, so that no walker gets to it any more, and
- * waits for the pins: only for callbacks that run on that very notifier. One
- * whose invalidation was posted stays pinned until it is finished.
+ * pins the notifier it is at (mmu_notifier_active.c), which thereby stays in the
+ * tree, and goes on from there. One whose invalidation was posted stays pinned
+ * until it is finished.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -37,13 +36,16 @@
 
 #include "mmu_notifier.h"
 
-/* mmu_interval_notifier.state: a flag, and a count of pins above it. */
-#define MMU_INTERVAL_REMOVING	1
-#define MMU_INTERVAL_PIN	2
-
-static struct mmu_interval_notifier *
-mmu_interval_pin(struct interval_tree_node *node,
-		 const struct mmu_notifier_range *range)
+/**
+ * mmu_interval_eligible() - whom to call
+ * @node: in the tree, overlaps @range; or NULL
+ * @range: the range
+ *
+ * Context: under a shard lock.
+ * Return: the first notifier from @node on that is not being removed, or NULL.
+ */
+struct mmu_interval_notifier *mmu_interval_eligible(struct interval_tree_node *node,
+						    const struct mmu_notifier_range *range)
 {
 	struct mmu_interval_notifier *interval_sub;
 
@@ -51,40 +53,10 @@ mmu_interval_pin(struct interval_tree_node *node,
 						    range->end - 1)) {
 		interval_sub = container_of(node, struct mmu_interval_notifier,
 					    interval_tree);
-		/* The flag is set under all shard locks, so it is stable here. */
-		if (atomic_read(&interval_sub->state) & MMU_INTERVAL_REMOVING)
-			continue;
-		atomic_add(MMU_INTERVAL_PIN, &interval_sub->state);
-		return interval_sub;
+		if (likely(!interval_sub->removing))
+			return interval_sub;
 	}
 	return NULL;
-}
-
-static void mmu_interval_unpin(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_interval_notifier *interval_sub)
-{
-	/* After this the notifier may be gone; the queue is the mm's. */
-	if (atomic_sub_return(MMU_INTERVAL_PIN, &interval_sub->state) ==
-	    MMU_INTERVAL_REMOVING)
-		wake_up_all(&subs->removal_wait);
-}
-
-/**
- * mmu_interval_pin_first() - begin a walk over the notifiers a range hits
- * @subs: the state of the mm
- * @range: linked
- *
- * Context: under a shard lock.
- * Return: the first one, for mmu_interval_invalidate(), or NULL.
- */
-struct mmu_interval_notifier *mmu_interval_pin_first(struct mmu_notifier_subscriptions *subs,
-						     const struct mmu_notifier_range *range)
-{
-	if (RB_EMPTY_ROOT(&subs->intervals.rb_root))
-		return NULL;
-	return mmu_interval_pin(interval_tree_iter_first(&subs->intervals,
-							 range->start,
-							 range->end - 1), range);
 }
 
 /*
@@ -116,80 +88,113 @@ static bool mmu_interval_call(struct mmu_interval_notifier *interval_sub,
 	return done;
 }
 
-/* The next notifier that @range hits, pinned. @interval_sub is still pinned. */
+/*
+ * Go on from a notifier that was called: to the next one that @range hits, or,
+ * when there is none, to the list. Not if the range was refused.
+ */
 static struct mmu_interval_notifier *
-mmu_interval_pin_next(const struct mmu_notifier_range *range,
-		      struct mmu_interval_notifier *interval_sub)
+mmu_interval_next(struct mmu_notifier_range *range,
+		  struct mmu_interval_notifier *interval_sub,
+		  struct mmu_interval_notifier_finish *finish, bool done)
 {
 	struct interval_tree_node *node = &interval_sub->interval_tree;
+	struct mmu_notifier_shard *shard = range->shard;
+	struct mmu_interval_notifier *next = NULL;
+	bool removing;
 
-	guard(spinlock)(&range->shard->lock);
-	return mmu_interval_pin(interval_tree_iter_next(node, range->start,
-							range->end - 1), range);
+	spin_lock(&shard->lock);
+	if (unlikely(finish)) {
+		finish->notifier = interval_sub;
+		finish->next = range->posted;
+		range->posted = finish;
+	}
+	removing = interval_sub->removing;
+	range->at = NULL;
+	if (likely(done)) {
+		node = interval_tree_iter_next(node, range->start, range->end - 1);
+		next = node ? mmu_interval_eligible(node, range) : NULL;
+		range->at = next ?: (void *)mmu_list_first(shard->subs, range);
+	}
+	spin_unlock(&shard->lock);
+	if (unlikely(removing))
+		wake_up_all(&shard->subs->removal_wait);
+	return next;
 }
 
 /**
  * mmu_interval_invalidate() - call the notifiers that a range hits
- * @range: linked
- * @interval_sub: what mmu_interval_pin_first() returned
- * @posted: receives what mmu_interval_finish() has to be called with, whatever
- *	this returns
+ * @range: linked, and at @interval_sub
+ * @interval_sub: the first of them
  * @nr_called: counts them
+ *
+ * On success the range is at the first of the list notifiers, if there are any.
+ * In any case mmu_interval_finish() has to follow.
  *
  * Context: sleeps if the range is blockable.
  * Return: 0, or -EAGAIN when one of them would have had to sleep.
  */
-int mmu_interval_invalidate(const struct mmu_notifier_range *range,
+int mmu_interval_invalidate(struct mmu_notifier_range *range,
 			    struct mmu_interval_notifier *interval_sub,
-			    struct mmu_interval_notifier_finish **posted,
 			    unsigned int *nr_called)
 {
-	struct mmu_notifier_subscriptions *subs = range->shard->subs;
 	/* Odd and of this range alone; the values of insert are even. */
-	unsigned long seq = atomic_long_add_return(2, &subs->seq);
+	unsigned long seq = atomic_long_add_return(2, &range->shard->subs->seq);
+	unsigned int nr = 0;
 	bool done;
 
 	do {
 		struct mmu_interval_notifier_finish *finish = NULL;
-		struct mmu_interval_notifier *next = NULL;
 
-		++*nr_called;
+		nr++;
 		done = mmu_interval_call(interval_sub, range, seq, &finish);
-		if (done)
-			next = mmu_interval_pin_next(range, interval_sub);
-		if (likely(!finish)) {
-			mmu_interval_unpin(subs, interval_sub);
-		} else {
-			finish->notifier = interval_sub;
-			finish->next = *posted;
-			*posted = finish;
-		}
-		interval_sub = next;
+		interval_sub = mmu_interval_next(range, interval_sub, finish, done);
 	} while (interval_sub);
+	*nr_called += nr;
 	return done ? 0 : -EAGAIN;
+}
+
+/* The next one that was posted, which thereby is no longer but called. */
+static struct mmu_interval_notifier_finish *
+mmu_interval_finish_next(struct mmu_notifier_range *range,
+			 struct mmu_interval_notifier *left)
+{
+	struct mmu_notifier_shard *shard = range->shard;
+	struct mmu_interval_notifier_finish *finish;
+	bool removing;
+
+	spin_lock(&shard->lock);
+	removing = left && left->removing;
+	finish = range->posted;
+	range->at = finish ? finish->notifier : NULL;
+	if (finish)
+		range->posted = finish->next;
+	spin_unlock(&shard->lock);
+	if (removing)
+		wake_up_all(&shard->subs->removal_wait);
+	return finish;
 }
 
 /**
  * mmu_interval_finish() - wait for the work that was posted
- * @range: linked
- * @posted: from mmu_interval_invalidate(); may be NULL
+ * @range: linked, and at no notifier
  *
  * Context: sleeps if the range is blockable.
  */
-void mmu_interval_finish(const struct mmu_notifier_range *range,
-			 struct mmu_interval_notifier_finish *posted)
+void mmu_interval_finish(struct mmu_notifier_range *range)
 {
-	while (posted) {
-		struct mmu_interval_notifier *interval_sub = posted->notifier;
-		struct mmu_interval_notifier_finish *next = posted->next;
+	struct mmu_interval_notifier *interval_sub = NULL;
+	struct mmu_interval_notifier_finish *finish;
 
+	if (likely(!range->posted))
+		return;
+	while ((finish = mmu_interval_finish_next(range, interval_sub))) {
+		/* @finish may be gone after this. */
+		interval_sub = finish->notifier;
 		if (!mmu_notifier_range_blockable(range))
 			non_block_start();
-		interval_sub->ops->invalidate_finish(posted);
+		interval_sub->ops->invalidate_finish(finish);
 		if (!mmu_notifier_range_blockable(range))
 			non_block_end();
-		mmu_interval_unpin(range->shard->subs, interval_sub);
-		posted = next;
 	}
 }
 
@@ -210,6 +215,8 @@ void mmu_interval_finish(const struct mmu_notifier_range *range,
  */
 unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub)
 {
+	struct mmu_notifier_subscriptions *subs =
+		mmu_notifier_subscriptions(interval_sub->mm);
 	unsigned long seq = READ_ONCE(interval_sub->invalidate_seq);
 
 	/*
@@ -217,13 +224,16 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub
 	 * the release in mmu_interval_set_seq(), which comes after the link.
 	 */
 	smp_mb();
-	mmu_active_wait(mmu_notifier_subscriptions(interval_sub->mm),
-			interval_sub->interval_tree.start,
-			interval_sub->interval_tree.last);
 
 	/* Waits for invalidations, so no invalidation may wait for us. */
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	if (IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP))
+		might_sleep();
+
+	if (unlikely(!mmu_active_none(subs)))
+		mmu_active_wait(subs, interval_sub->interval_tree.start,
+				interval_sub->interval_tree.last);
 	return seq;
 }
 EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
@@ -237,7 +247,7 @@ static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub
 
 	interval_sub->ops = ops;
 	interval_sub->mm = mm;
-	atomic_set(&interval_sub->state, 0);
+	interval_sub->removing = false;
 	/* Unlike all values that an earlier life of this memory has seen. */
 	interval_sub->invalidate_seq = atomic_long_add_return(2, &subs->seq) - 1;
 	mmgrab(mm);
@@ -343,16 +353,8 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 	might_sleep();
 	trace_mmu_interval_remove(interval_sub);
 
-	mmu_active_lock_all(subs);
-	if (atomic_read(&interval_sub->state)) {
-		atomic_or(MMU_INTERVAL_REMOVING, &interval_sub->state);
-		mmu_active_unlock_all(subs);
-		/* Walkers need the node in the tree to go on from. */
-		wait_event(subs->removal_wait,
-			   atomic_read_acquire(&interval_sub->state) ==
-			   MMU_INTERVAL_REMOVING);
-		mmu_active_lock_all(subs);
-	}
+	/* Walkers need the node in the tree to go on from. */
+	mmu_active_lock_unpinned(subs, interval_sub, &interval_sub->removing);
 	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
 	mmu_active_unlock_all(subs);
 

@@ -10,7 +10,7 @@
  *
  *	mmu_notifier.c			this file: start and end, list notifiers
  *	mmu_interval_notifier.c		interval notifiers, collision and retry
- *	mmu_notifier_active.c		the active set, waiting for ranges
+ *	mmu_notifier_active.c		the active set, waiting for ranges, pins
  *	mmu_notifier_arm.c		when ranges are recorded, lifetime
  *	mm_all_locks.c			keeping all changes out, for arming
  *	mmu_notifier_debug.c		DEBUG_MMU_NOTIFIER: use of ranges
@@ -24,15 +24,18 @@
  *   after it was registered. Registration numbers the notifiers (generation),
  *   a range notes the number at its start, and registration returns only when
  *   no older range is active.
+ * - A notifier that is being called stays where it is, in list or tree, and
+ *   its owner waits: the range that calls it points at it. That is all there
+ *   is to wait for: neither for other notifiers nor for a grace period of
+ *   callbacks that sleep.
  * - The list grows at its head only, so it is sorted by generation. A refused
  *   start is thereby undone exactly, although notifiers may leave meanwhile.
  * - The release callback runs at most once, and page tables are not freed
  *   before it returned.
  *
- * Locks, outermost first: mmap_lock or a reverse-map lock; the mm's SRCU (read
- * side, around callbacks); @subs->lock; shard locks. Callbacks of blockable
- * ranges may sleep, and then hold up only their own mm: each has an SRCU of
- * its own.
+ * Locks, outermost first: mmap_lock or a reverse-map lock; @subs->lock; shard
+ * locks. None of the last two is held while a callback runs. The callbacks that
+ * come under a page-table lock cannot sleep and are called under RCU.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -58,21 +61,6 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
 static atomic_t mmu_notifier_puts_pending = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(mmu_notifier_puts_wait);
 
-/*
- * The mm's SRCU, if there is anybody in the list. An entry can be seen before
- * the pointer to the SRCU is, on its registration's way; it may be ignored
- * then, as no range or TLB flush that has to reach it can be that early.
- */
-static struct srcu_struct *
-mmu_list_srcu(const struct mmu_notifier_subscriptions *subs)
-{
-	return hlist_empty(&subs->list) ? NULL : READ_ONCE(subs->srcu);
-}
-
-#define mmu_list_for_each(_sub, _subs)					\
-	hlist_for_each_entry_srcu(_sub, &(_subs)->list, hlist,		\
-				  srcu_read_lock_held((_subs)->srcu))
-
 /* Was @sub registered when @range started? */
 static bool mmu_list_hears(const struct mmu_notifier *sub,
 			   const struct mmu_notifier_range *range)
@@ -80,24 +68,74 @@ static bool mmu_list_hears(const struct mmu_notifier *sub,
 	return (long)(range->generation - sub->generation) >= 0;
 }
 
-/* End @range for those who accepted it, up to @refused, or for all. */
-static void mmu_list_call_end(struct mmu_notifier_subscriptions *subs,
-			      const struct mmu_notifier_range *range,
-			      const struct mmu_notifier *refused)
+/**
+ * mmu_list_eligible() - whom to call
+ * @node: in the list, or NULL
+ * @range: linked
+ *
+ * Context: under a shard lock.
+ * Return: the first notifier from @node on that @range concerns, or NULL.
+ */
+struct mmu_notifier *mmu_list_eligible(struct hlist_node *node,
+				       const struct mmu_notifier_range *range)
 {
 	struct mmu_notifier *sub;
 
-	mmu_list_for_each(sub, subs) {
-		if (refused && (long)(sub->generation - refused->generation) <= 0)
-			break;
-		if (!mmu_list_hears(sub, range) || !sub->ops->invalidate_range_end)
-			continue;
-		if (!mmu_notifier_range_blockable(range))
-			non_block_start();
-		sub->ops->invalidate_range_end(sub, range);
-		if (!mmu_notifier_range_blockable(range))
-			non_block_end();
+	for (; node; node = node->next) {
+		sub = hlist_entry(node, struct mmu_notifier, hlist);
+		if (likely(!sub->removing && mmu_list_hears(sub, range)))
+			return sub;
 	}
+	return NULL;
+}
+
+/*
+ * Go on from @sub, or from the head if that is NULL, and be at the next one.
+ * Exit takes notifiers out of the list under our feet; having released all of
+ * them first, it leaves nothing to call.
+ */
+static struct mmu_notifier *mmu_list_next(struct mmu_notifier_range *range,
+					  struct mmu_notifier *sub)
+{
+	struct mmu_notifier_shard *shard = range->shard;
+	struct mmu_notifier *next;
+	bool removing;
+
+	spin_lock(&shard->lock);
+	removing = sub && sub->removing;
+	if (!sub)
+		next = mmu_list_first(shard->subs, range);
+	else if (hlist_unhashed(&sub->hlist))
+		next = NULL;
+	else
+		next = mmu_list_eligible(sub->hlist.next, range);
+	range->at = next;
+	spin_unlock(&shard->lock);
+	if (unlikely(removing))
+		wake_up_all(&shard->subs->removal_wait);
+	return next;
+}
+
+static void mmu_list_call_end(struct mmu_notifier *sub,
+			      const struct mmu_notifier_range *range)
+{
+	if (!sub->ops->invalidate_range_end)
+		return;
+	if (!mmu_notifier_range_blockable(range))
+		non_block_start();
+	sub->ops->invalidate_range_end(sub, range);
+	if (!mmu_notifier_range_blockable(range))
+		non_block_end();
+}
+
+/* End @range for all who were told of it: those newer than @generation. */
+static void mmu_list_end(struct mmu_notifier_range *range, unsigned long generation)
+{
+	struct mmu_notifier *sub = NULL;
+
+	while ((sub = mmu_list_next(range, sub)))
+		if ((long)(sub->generation - generation) > 0)
+			mmu_list_call_end(sub, range);
 }
 
 static int mmu_list_call_start(struct mmu_notifier *sub,
@@ -105,6 +143,8 @@ static int mmu_list_call_start(struct mmu_notifier *sub,
 {
 	int ret;
 
+	if (!sub->ops->invalidate_range_start)
+		return 0;
 	if (mmu_notifier_range_blockable(range)) {
 		ret = sub->ops->invalidate_range_start(sub, range);
 		/* Nobody can be asked to take the change back. */
@@ -118,28 +158,62 @@ static int mmu_list_call_start(struct mmu_notifier *sub,
 	return ret ? -EAGAIN : 0;
 }
 
-static int mmu_list_invalidate(struct mmu_notifier_subscriptions *subs,
-			       const struct mmu_notifier_range *range,
+/* Call the list; the range is at its first. */
+static int mmu_list_invalidate(struct mmu_notifier_range *range,
 			       unsigned int *nr_called)
 {
-	struct srcu_struct *srcu = mmu_list_srcu(subs);
-	struct mmu_notifier *sub;
-	int idx, ret = 0;
+	struct mmu_notifier *sub = (struct mmu_notifier *)range->at;
+	unsigned long refused;
 
-	if (!srcu)
-		return 0;
-	idx = srcu_read_lock(srcu);
-	mmu_list_for_each(sub, subs) {
-		if (!mmu_list_hears(sub, range) || !sub->ops->invalidate_range_start)
-			continue;
+	do {
 		++*nr_called;
-		ret = mmu_list_call_start(sub, range);
-		if (ret) {
-			mmu_list_call_end(subs, range, sub);
-			break;
+		if (likely(!mmu_list_call_start(sub, range))) {
+			sub = mmu_list_next(range, sub);
+			continue;
 		}
-	}
-	srcu_read_unlock(srcu, idx);
+		refused = sub->generation;
+		/* To the end of the list, so as to leave it as anybody would. */
+		do {
+			sub = mmu_list_next(range, sub);
+		} while (sub);
+		mmu_list_end(range, refused);
+		return -EAGAIN;
+	} while (sub);
+	return 0;
+}
+
+/* @range becomes active, and is at the first notifier that has to hear of it. */
+static __always_inline struct mmu_interval_notifier *
+mmu_range_link(struct mmu_notifier_subscriptions *subs,
+	       struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_shard *shard = mmu_active_shard(subs);
+	struct mmu_interval_notifier *interval_sub = NULL;
+
+	spin_lock(&shard->lock);
+	mmu_active_link_locked(shard, range);
+	if (!RB_EMPTY_ROOT(&subs->intervals.rb_root))
+		interval_sub = mmu_interval_first(subs, range);
+	range->at = interval_sub ?: (void *)mmu_list_first(subs, range);
+	spin_unlock(&shard->lock);
+	return interval_sub;
+}
+
+static noinline int mmu_range_call(struct mmu_notifier_range *range,
+				   struct mmu_interval_notifier *interval_sub)
+{
+	unsigned int nr_called = 0;
+	int ret = 0;
+
+	if (interval_sub)
+		ret = mmu_interval_invalidate(range, interval_sub, &nr_called);
+	if (range->at)
+		ret = mmu_list_invalidate(range, &nr_called);
+	/* Only now: the devices have been at it while the list was called. */
+	mmu_interval_finish(range);
+	trace_mmu_notifier_start(range, nr_called, ret);
+	if (ret)
+		mmu_active_unlink(range);
 	return ret;
 }
 
@@ -147,64 +221,52 @@ static int mmu_list_invalidate(struct mmu_notifier_subscriptions *subs,
 int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
-	struct mmu_interval_notifier_finish *posted = NULL;
 	struct mmu_interval_notifier *interval_sub;
-	unsigned int nr_called = 0;
-	int ret = 0;
 
 	/* Nothing changes; callbacks and the tree know no empty interval. */
-	if (range->start >= range->end)
+	if (unlikely(range->start >= range->end))
 		return 0;
 
-	interval_sub = mmu_active_link(subs, range);
-	if (interval_sub)
-		ret = mmu_interval_invalidate(range, interval_sub, &posted,
-					      &nr_called);
-	if (!ret)
-		ret = mmu_list_invalidate(subs, range, &nr_called);
-	/* Only now: the devices have been at it while the list was called. */
-	mmu_interval_finish(range, posted);
-	trace_mmu_notifier_start(range, nr_called, ret);
-	if (ret)
-		mmu_active_unlink(range);
-	return ret;
+	interval_sub = mmu_range_link(subs, range);
+	/* Most ranges concern nobody. */
+	if (likely(!range->at) && !trace_mmu_notifier_start_enabled())
+		return 0;
+	return mmu_range_call(range, interval_sub);
 }
 
 /* What mmu_notifier_invalidate_range_end() does with a linked range. */
 void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_subscriptions *subs = range->shard->subs;
-	struct srcu_struct *srcu = mmu_list_srcu(subs);
-	int idx;
-
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	trace_mmu_notifier_end(range);
-	if (srcu) {
-		idx = srcu_read_lock(srcu);
-		mmu_list_call_end(subs, range, NULL);
-		srcu_read_unlock(srcu, idx);
-	}
+	/*
+	 * Without a lock: who was called at start and is gone need not be ended,
+	 * and who comes now is not concerned.
+	 */
+	if (unlikely(!hlist_empty(&range->shard->subs->list)))
+		mmu_list_end(range, 0);
 	mmu_active_unlink(range);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
 
 /*
  * Ask the age callback @_op of all list notifiers; non-zero if any says so.
- * Not a short circuit: clearing has to reach all of them.
+ * Not a short circuit: clearing has to reach all of them. Who sees a count of
+ * zero need not see anybody: nobody with such callbacks is registered.
  */
 #define mmu_list_any(_mm, _op, ...)						\
 ({										\
 	struct mmu_notifier_subscriptions *__subs = mmu_notifier_subscriptions(_mm); \
-	struct srcu_struct *__srcu = mmu_list_srcu(__subs);			\
 	struct mmu_notifier *__sub;						\
-	int __idx, __any = 0;							\
+	int __any = 0;								\
 										\
-	if (__srcu) {								\
-		__idx = srcu_read_lock(__srcu);					\
-		mmu_list_for_each(__sub, __subs)				\
+	/* Pairs with the release in mmu_notifier_register_armed(). */		\
+	if (smp_load_acquire(&__subs->nr_unsleeping)) {				\
+		rcu_read_lock();						\
+		hlist_for_each_entry_rcu(__sub, &__subs->list, hlist)		\
 			if (__sub->ops->_op)					\
 				__any |= __sub->ops->_op(__sub, _mm, __VA_ARGS__); \
-		srcu_read_unlock(__srcu, __idx);				\
+		rcu_read_unlock();						\
 	}									\
 	__any;									\
 })
@@ -231,20 +293,19 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 						   unsigned long end)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-	struct srcu_struct *srcu = mmu_list_srcu(subs);
 	struct mmu_notifier *sub;
-	int idx;
 
-	if (!srcu || start >= end)
+	/* As in mmu_list_any(). */
+	if (!smp_load_acquire(&subs->nr_unsleeping) || start >= end)
 		return;
-	idx = srcu_read_lock(srcu);
-	mmu_list_for_each(sub, subs)
+	rcu_read_lock();
+	hlist_for_each_entry_rcu(sub, &subs->list, hlist)
 		if (sub->ops->arch_invalidate_secondary_tlbs)
 			sub->ops->arch_invalidate_secondary_tlbs(sub, mm, start, end);
-	srcu_read_unlock(srcu, idx);
+	rcu_read_unlock();
 }
 
-/* Exit and unregister may meet here; both wait out the SRCU afterwards. */
+/* Exit and unregister may meet here. */
 static void mmu_notifier_release_once(struct mmu_notifier *sub,
 				      struct mm_struct *mm)
 {
@@ -252,72 +313,60 @@ static void mmu_notifier_release_once(struct mmu_notifier *sub,
 		sub->ops->release(sub, mm);
 }
 
-static void mmu_list_release(struct mmu_notifier_subscriptions *subs,
-			     struct mm_struct *mm)
+/*
+ * Take everybody out of the list. An unregister may be in the middle of the
+ * release callback, and the page tables must not go before that returned: it
+ * pinned the notifier before it claimed the callback. Once out, a notifier may
+ * be freed by its owner; only its address is compared.
+ */
+static void mmu_list_clear(struct mmu_notifier_subscriptions *subs)
 {
 	struct mmu_notifier *sub;
-	int idx;
 
-	idx = srcu_read_lock(subs->srcu);
-	mmu_list_for_each(sub, subs)
-		mmu_notifier_release_once(sub, mm);
-
-	spin_lock(&subs->lock);
-	while (!hlist_empty(&subs->list)) {
-		sub = hlist_entry(subs->list.first, struct mmu_notifier, hlist);
-		hlist_del_init_rcu(&sub->hlist);
+	for (;;) {
+		mmu_active_lock_all(subs);
+		sub = hlist_entry_safe(subs->list.first, struct mmu_notifier, hlist);
+		if (sub) {
+			sub->removing = true;
+			hlist_del_init_rcu(&sub->hlist);
+		}
+		mmu_active_unlock_all(subs);
+		if (!sub)
+			return;
+		mmu_active_wait_unpinned(subs, sub);
 	}
-	spin_unlock(&subs->lock);
-	srcu_read_unlock(subs->srcu, idx);
-
-	/*
-	 * An unregister may be in the middle of a release callback; the page
-	 * tables must not go before it returned.
-	 */
-	synchronize_srcu(subs->srcu);
 }
 
 /* exit_mmap(), before it unmaps anything. */
 void __mmu_notifier_release(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-	struct mmu_interval_notifier_finish *posted = NULL;
 	struct mmu_interval_notifier *interval_sub;
 	struct mmu_notifier_range range;
+	struct mmu_notifier *sub;
 	unsigned int nr_called = 0;
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_RELEASE,
 				MMU_NOTIFIER_RANGE_BLOCKABLE, mm, 0, ULONG_MAX);
-	interval_sub = mmu_active_link(subs, &range);
+	interval_sub = mmu_range_link(subs, &range);
 	if (interval_sub)
-		mmu_interval_invalidate(&range, interval_sub, &posted,
-					&nr_called);
-	mmu_interval_finish(&range, posted);
+		mmu_interval_invalidate(&range, interval_sub, &nr_called);
+	for (sub = (struct mmu_notifier *)range.at; sub; sub = mmu_list_next(&range, sub))
+		mmu_notifier_release_once(sub, mm);
+	mmu_interval_finish(&range);
 	trace_mmu_notifier_start(&range, nr_called, 0);
 	trace_mmu_notifier_end(&range);
 	mmu_active_unlink(&range);
-
-	/* An unregister takes its notifier out only after the callback. */
-	if (!hlist_empty(&subs->list))
-		mmu_list_release(subs, mm);
+	mmu_list_clear(subs);
 }
 
-/* The SRCU comes with the first list notifier; mmap_lock excludes another. */
-static int mmu_list_prepare(struct mmu_notifier_subscriptions *subs)
+/* Has it callbacks that are called under RCU? */
+static bool mmu_notifier_unsleeping(const struct mmu_notifier *sub)
 {
-	struct srcu_struct *srcu;
+	const struct mmu_notifier_ops *ops = sub->ops;
 
-	if (subs->srcu)
-		return 0;
-	srcu = kzalloc(sizeof(*srcu), GFP_KERNEL_ACCOUNT);
-	if (!srcu)
-		return -ENOMEM;
-	if (init_srcu_struct(srcu)) {
-		kfree(srcu);
-		return -ENOMEM;
-	}
-	WRITE_ONCE(subs->srcu, srcu);
-	return 0;
+	return ops->clear_flush_young || ops->clear_young || ops->test_young ||
+	       ops->arch_invalidate_secondary_tlbs;
 }
 
 /*
@@ -334,14 +383,16 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	mmgrab(mm);
 	sub->mm = mm;
 	sub->users = 1;
+	sub->removing = false;
 	sub->released = false;
 
-	spin_lock(&subs->lock);
-	sub->generation = subs->generation + 1;
+	mmu_active_lock_all(subs);
+	sub->generation = ++subs->generation;
 	hlist_add_head_rcu(&sub->hlist, &subs->list);
-	/* Pairs with the acquire in mmu_active_link(). */
-	smp_store_release(&subs->generation, sub->generation);
-	spin_unlock(&subs->lock);
+	/* Pairs with the acquire in mmu_list_any(): the count after the list. */
+	if (mmu_notifier_unsleeping(sub))
+		smp_store_release(&subs->nr_unsleeping, subs->nr_unsleeping + 1);
+	mmu_active_unlock_all(subs);
 
 	mmu_active_wait_all(subs);
 	trace_mmu_notifier_register(sub);
@@ -367,11 +418,6 @@ int __mmu_notifier_register(struct mmu_notifier *subscription,
 	ret = mmu_notifier_arm_locked(mm);
 	if (ret)
 		return ret;
-	ret = mmu_list_prepare(mmu_notifier_subscriptions(mm));
-	if (ret) {
-		mmu_notifier_disarm(mm);
-		return ret;
-	}
 	mmu_notifier_register_armed(subscription, mm);
 	return 0;
 }
@@ -400,32 +446,62 @@ int mmu_notifier_register(struct mmu_notifier *subscription,
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
+/*
+ * Out of the list, once no range is at it. Those who walk the list under RCU may
+ * still be: there are none if nobody has callbacks for them, and who has counts
+ * until they have left.
+ */
+static void mmu_notifier_remove(struct mmu_notifier *sub)
+{
+	struct mm_struct *mm = sub->mm;
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	bool walked;
+
+	mmu_active_lock_unpinned(subs, sub, &sub->removing);
+	/* Unless exit was first. */
+	if (!hlist_unhashed(&sub->hlist))
+		hlist_del_init_rcu(&sub->hlist);
+	walked = subs->nr_unsleeping;
+	mmu_active_unlock_all(subs);
+
+	if (walked)
+		synchronize_rcu();
+	if (mmu_notifier_unsleeping(sub)) {
+		spin_lock(&subs->lock);
+		WRITE_ONCE(subs->nr_unsleeping, subs->nr_unsleeping - 1);
+		spin_unlock(&subs->lock);
+	}
+}
+
 /**
  * mmu_notifier_unregister() - hear no more
  * @subscription: registered by mmu_notifier_register()
  * @mm: the mm it was registered with; may have exited
  *
  * Calls the release callback, if exit did not already. When it returns no
- * callback of the notifier runs or will run.
+ * callback of the notifier runs or will run. Waits for those that are running
+ * on this very notifier and, if it or another one of the mm has age or TLB
+ * callbacks, for an RCU grace period.
  *
- * Context: sleeps, as long as callbacks of this mm do; not in a callback.
+ * Context: sleeps; not in a callback.
  */
 void mmu_notifier_unregister(struct mmu_notifier *subscription,
 			     struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-	int idx;
+	struct mmu_notifier_range pin;
 
+	might_sleep();
 	trace_mmu_notifier_unregister(subscription);
-	/* Exit waits for this read side before it frees the page tables. */
-	idx = srcu_read_lock(subs->srcu);
+	/* Exit waits for the pin before it frees the page tables. */
+	mmu_active_pin(subs, &pin, subscription);
 	mmu_notifier_release_once(subscription, mm);
-	srcu_read_unlock(subs->srcu, idx);
+	mmu_active_unpin(&pin, &subscription->removing);
+	mmu_notifier_remove(subscription);
 
-	spin_lock(&subs->lock);
-	hlist_del_init_rcu(&subscription->hlist);
-	spin_unlock(&subs->lock);
-	synchronize_srcu(subs->srcu);
+	/* Waits for callbacks, so no callback may wait for us. */
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
 	mmu_notifier_disarm(mm);
 	mmdrop(mm);
@@ -442,7 +518,7 @@ mmu_notifier_find_get(struct mm_struct *mm, const struct mmu_notifier_ops *ops)
 		return NULL;
 	spin_lock(&subs->lock);
 	hlist_for_each_entry(sub, &subs->list, hlist) {
-		if (sub->ops != ops)
+		if (sub->ops != ops || sub->removing)
 			continue;
 		if (WARN_ON_ONCE(sub->users == UINT_MAX))
 			found = ERR_PTR(-EOVERFLOW);
@@ -509,14 +585,14 @@ struct mmu_notifier *mmu_notifier_get(const struct mmu_notifier_ops *ops,
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_get);
 
-static void mmu_notifier_free_rcu(struct rcu_head *rcu)
+static void mmu_notifier_free_work(struct work_struct *work)
 {
-	struct mmu_notifier *sub = container_of(rcu, struct mmu_notifier, rcu);
+	struct mmu_notifier *sub = container_of(work, struct mmu_notifier, free_work);
 	struct mm_struct *mm = sub->mm;
 
+	mmu_notifier_remove(sub);
 	sub->ops->free_notifier(sub);
 	mmu_notifier_disarm(mm);
-	/* May be the last one: the SRCU we run under is freed by a worker. */
 	mmdrop(mm);
 	/* Last, and in code of the core: a module may be unloaded after this. */
 	if (atomic_dec_and_test(&mmu_notifier_puts_pending))
@@ -527,8 +603,8 @@ static void mmu_notifier_free_rcu(struct rcu_head *rcu)
  * mmu_notifier_put() - give back what mmu_notifier_get() returned
  * @subscription: the notifier
  *
- * After the last put it is out of the list, and is freed by free_notifier once
- * no callback can be running. The release callback is not called for it.
+ * After the last put no callback begins, and it is freed by free_notifier once
+ * none is running. The release callback is not called for it.
  *
  * Context: does not sleep; may be called in a callback of the notifier.
  */
@@ -538,17 +614,19 @@ void mmu_notifier_put(struct mmu_notifier *subscription)
 		mmu_notifier_subscriptions(subscription->mm);
 	bool last;
 
-	spin_lock(&subs->lock);
+	mmu_active_lock_all(subs);
 	last = !WARN_ON_ONCE(!subscription->users) && !--subscription->users;
+	/* From now on no range comes to it. */
 	if (last)
-		hlist_del_init_rcu(&subscription->hlist);
-	spin_unlock(&subs->lock);
+		subscription->removing = true;
+	mmu_active_unlock_all(subs);
 	if (!last)
 		return;
 
 	trace_mmu_notifier_unregister(subscription);
 	atomic_inc(&mmu_notifier_puts_pending);
-	call_srcu(subs->srcu, &subscription->rcu, mmu_notifier_free_rcu);
+	INIT_WORK(&subscription->free_work, mmu_notifier_free_work);
+	queue_work(system_unbound_wq, &subscription->free_work);
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_put);
 

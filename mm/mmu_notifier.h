@@ -9,43 +9,45 @@
 #define _MM_MMU_NOTIFIER_H
 
 #include <linux/mmu_notifier.h>
+#include <linux/smp.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
 /*
  * Enough to keep CPUs apart, few enough to take all of them: inserting does.
+ * A power of two, so that finding one's own is cheap.
  */
 #define MMU_NOTIFIER_MAX_SHARDS	16
 
 /**
  * struct mmu_notifier_shard - one CPU's (or a few CPUs') part of the active set
- * @lock: protects the fields below; together with that of any other shard it
- *	also keeps the interval tree from changing
- * @nr_active: length of @ranges; read without the lock by read_begin
+ * @lock: protects the fields below and those of the ranges in @ranges; together
+ *	with that of any other shard it also keeps the interval tree and the list
+ *	from changing
+ * @ranges: the active ranges, &mmu_notifier_range.link; its head is read
+ *	without the lock by read_begin
  * @ticket: handed to each range that is linked, so that a waiter can tell those
  *	it has seen from later ones
- * @ranges: the active ranges, &mmu_notifier_range.link
  * @subs: the active set this is a part of
  */
 struct mmu_notifier_shard {
 	spinlock_t lock;
-	unsigned int nr_active;
+	struct hlist_head ranges;
 	unsigned long ticket;
-	struct list_head ranges;
 	struct mmu_notifier_subscriptions *subs;
 } ____cacheline_aligned_in_smp;
 
 /**
  * struct mmu_notifier_subscriptions - the notifier state of one mm
- * @list: list notifiers, newest first; changed under @lock, walked under @srcu
- * @srcu: allocated for the first list notifier; never replaced
- * @generation: number of list notifiers ever registered
- * @intervals: interval notifiers; changed under all shard locks, walked under
- *	any of them
+ * @list: list notifiers, newest first; changed under all shard locks, walked
+ *	under any of them, or under RCU
+ * @intervals: interval notifiers; changed and walked like @list
+ * @generation: number of list notifiers ever registered; like @list
+ * @nr_unsleeping: list notifiers with callbacks that are called under RCU;
+ *	changed under @lock
  * @nr_shards: how many of @shards there are
- * @lock: protects @list, @nr_users, @disarm_pending, @idle_since and the armed
- *	bit of mm->notifier_subscriptions; taken outside of the shard locks
- * @nr_users: subscribers and others that keep the mm armed
+ * @lock: protects @nr_users, @disarm_pending, @idle_since and the armed bit of
+ *XX * @nr_users: subscribers and others that keep the mm armed
  * @idle_since: when @nr_users became zero, in jiffies
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
  * @seq: source of the sequence values; odd, two steps a hit
@@ -53,16 +55,15 @@ struct mmu_notifier_shard {
  * @removal_wait: those who wait for a callback of the notifier they remove
  * @mm: the mm that owns this until the last reference to it is dropped
  * @disarm_work: disarms an idle mm
- * @free_work: destroys @srcu, which cannot be done where an mm is freed
  * @shards: the active set
  *
  * The first group is what every invalidation reads and hardly anybody writes.
  */
 struct mmu_notifier_subscriptions {
 	struct hlist_head list;
-	struct srcu_struct *srcu;
-	unsigned long generation;
 	struct rb_root_cached intervals;
+	unsigned long generation;
+	unsigned int nr_unsleeping;
 	unsigned int nr_shards;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
@@ -74,7 +75,6 @@ struct mmu_notifier_subscriptions {
 	wait_queue_head_t removal_wait;
 	struct mm_struct *mm;
 	struct delayed_work disarm_work;
-	struct work_struct free_work;
 
 	struct mmu_notifier_shard shards[] __counted_by(nr_shards);
 };
@@ -88,33 +88,121 @@ mmu_notifier_subscriptions(struct mm_struct *mm)
 	return (void *)(tagged & ~MMU_NOTIFIER_ARMED);
 }
 
+/* Any shard is right; the CPU's own is the one that is not contended. */
+static inline struct mmu_notifier_shard *
+mmu_active_shard(struct mmu_notifier_subscriptions *subs)
+{
+	return &subs->shards[raw_smp_processor_id() & (subs->nr_shards - 1)];
+}
+
+/*
+ * @range becomes active. Under the lock of its shard, and ordered before the
+ * callback's mmu_interval_set_seq(), which is a release: who sees that sequence,
+ * sees this link.
+ */
+static inline void mmu_active_link_locked(struct mmu_notifier_shard *shard,
+					  struct mmu_notifier_range *range)
+{
+	range->shard = shard;
+	range->ticket = shard->ticket++;
+	range->generation = shard->subs->generation;
+	range->posted = NULL;
+	range->awaited = false;
+	hlist_add_head(&range->link, &shard->ranges);
+}
+
+/* @range is done. */
+static inline void mmu_active_unlink(struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_shard *shard = range->shard;
+	struct hlist_node *next;
+	bool awaited;
+
+	spin_lock(&shard->lock);
+	next = range->link.next;
+	if (next)
+		next->pprev = range->link.pprev;
+	/*
+	 * Pairs with the acquire in mmu_active_none() and mmu_active_wait(): who
+	 * sees the shard empty, sees the page tables as they are after the change.
+	 */
+	smp_store_release(range->link.pprev, next);
+	awaited = range->awaited;
+	spin_unlock(&shard->lock);
+	range->shard = NULL;
+
+	if (unlikely(awaited))
+		wake_up_all(&shard->subs->range_wait);
+}
+
+/* A look without a lock: is there no range at all? */
+static inline bool mmu_active_none(const struct mmu_notifier_subscriptions *subs)
+{
+	const struct mmu_notifier_shard *shard = subs->shards;
+	const struct mmu_notifier_shard *end = shard + subs->nr_shards;
+
+	do {
+		/* Pairs with the release in mmu_active_unlink(). */
+		if (smp_load_acquire(&shard->ranges.first))
+			return false;
+	} while (++shard < end);
+	return true;
+}
+
 /* Active set: mmu_notifier_active.c */
-struct mmu_interval_notifier *mmu_active_link(struct mmu_notifier_subscriptions *subs,
-					      struct mmu_notifier_range *range);
-void mmu_active_unlink(struct mmu_notifier_range *range);
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last);
 void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
+void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
+		    struct mmu_notifier_range *range, const void *notifier);
+void mmu_active_unpin(struct mmu_notifier_range *range, const bool *removing);
+void mmu_active_wait_unpinned(struct mmu_notifier_subscriptions *subs,
+			      const void *notifier);
+void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,
+			      const void *notifier, bool *removing);
+
+/* Interval notifiers: mmu_interval_notifier.c */
+struct mmu_interval_notifier *mmu_interval_eligible(struct interval_tree_node *node,
+						    const struct mmu_notifier_range *range);
+int mmu_interval_invalidate(struct mmu_notifier_range *range,
+			    struct mmu_interval_notifier *interval_sub,
+			    unsigned int *nr_called);
+void mmu_interval_finish(struct mmu_notifier_range *range);
+
+/* The first interval notifier that @range hits. Under a shard lock. */
+static inline struct mmu_interval_notifier *
+mmu_interval_first(struct mmu_notifier_subscriptions *subs,
+		   const struct mmu_notifier_range *range)
+{
+	struct interval_tree_node *node;
+
+	node = interval_tree_iter_first(&subs->intervals, range->start,
+					range->end - 1);
+	return node ? mmu_interval_eligible(node, range) : NULL;
+}
+
+/* List notifiers: mmu_notifier.c */
+struct mmu_notifier *mmu_list_eligible(struct hlist_node *node,
+				       const struct mmu_notifier_range *range);
+
+/* The newest list notifier that has to hear of @range. Under a shard lock. */
+static inline struct mmu_notifier *
+mmu_list_first(struct mmu_notifier_subscriptions *subs,
+	       const struct mmu_notifier_range *range)
+{
+	struct hlist_node *node = subs->list.first;
+
+	return node ? mmu_list_eligible(node, range) : NULL;
+}
 
 /* Arming: mmu_notifier_arm.c */
 int mmu_notifier_arm_locked(struct mm_struct *mm);
 
-/* Interval notifiers: mmu_interval_notifier.c */
-struct mmu_interval_notifier *mmu_interval_pin_first(struct mmu_notifier_subscriptions *subs,
-						     const struct mmu_notifier_range *range);
-int mmu_interval_invalidate(const struct mmu_notifier_range *range,
-			    struct mmu_interval_notifier *interval_sub,
-			    struct mmu_interval_notifier_finish **posted,
-			    unsigned int *nr_called);
-void mmu_interval_finish(const struct mmu_notifier_range *range,
-			 struct mmu_interval_notifier_finish *posted);
-
 /* DEBUG_MMU_NOTIFIER: mmu_notifier_check.c */
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER_COVERAGE
 bool mmu_notifier_check_suppressed(const char *site);
-unsigned long mmu_notifier_check_missed(void);
 #else
 static inline bool mmu_notifier_check_suppressed(const char *site)
 {

@@ -16,75 +16,21 @@
  * waiter marks what it waits for under the shard lock, and the one who unlinks
  * a marked range wakes the mm's queue.
  *
+ * A range also tells which notifier it is calling (&mmu_notifier_range.at): its
+ * pin. Callbacks sleep and run without a lock, and the walk goes on from the
+ * notifier, which therefore stays where it is. Who removes a notifier marks it,
+ * under all shard locks: from then on no walker comes to it. It then waits until
+ * no range is at it, or has it among what was posted. A walker that leaves a
+ * marked notifier wakes the mm's other queue.
+ *
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/sched.h>
-#include <linux/smp.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/mmu_notifier.h>
 
 #include "mmu_notifier.h"
-
-/**
- * mmu_active_link() - a range becomes active
- * @subs: the state of its mm
- * @range: not linked
- *
- * Return: the first interval notifier that it hits, looked up in the same
- * critical section, for mmu_interval_invalidate(); or NULL.
- */
-struct mmu_interval_notifier *mmu_active_link(struct mmu_notifier_subscriptions *subs,
-					      struct mmu_notifier_range *range)
-{
-	/* Any shard is right; the CPU's own is the one that is not contended. */
-	unsigned int cpu = raw_smp_processor_id();
-	struct mmu_notifier_shard *shard = &subs->shards[cpu % subs->nr_shards];
-	struct mmu_interval_notifier *first;
-
-	spin_lock(&shard->lock);
-	range->shard = shard;
-	range->ticket = shard->ticket++;
-	range->awaited = false;
-	list_add(&range->link, &shard->ranges);
-	/*
-	 * Ordered before the callback's mmu_interval_set_seq(), which is a
-	 * release: who sees that sequence, sees this count.
-	 */
-	WRITE_ONCE(shard->nr_active, shard->nr_active + 1);
-	/*
-	 * Pairs with the release in mmu_notifier_register_armed(): who counts
-	 * as registered is also found in the list.
-	 */
-	range->generation = smp_load_acquire(&subs->generation);
-	first = mmu_interval_pin_first(subs, range);
-	spin_unlock(&shard->lock);
-	return first;
-}
-
-/**
- * mmu_active_unlink() - a range is done
- * @range: linked
- */
-void mmu_active_unlink(struct mmu_notifier_range *range)
-{
-	struct mmu_notifier_shard *shard = range->shard;
-	bool awaited;
-
-	spin_lock(&shard->lock);
-	list_del(&range->link);
-	/*
-	 * Pairs with the acquire in mmu_active_wait(): who sees the range gone,
-	 * sees the page tables as they are after the change.
-	 */
-	smp_store_release(&shard->nr_active, shard->nr_active - 1);
-	awaited = range->awaited;
-	spin_unlock(&shard->lock);
-	range->shard = NULL;
-
-	if (awaited)
-		wake_up_all(&shard->subs->range_wait);
-}
 
 /*
  * Is a range with a ticket before @ticket active that overlaps [start, last]?
@@ -97,8 +43,9 @@ static bool mmu_shard_busy(struct mmu_notifier_shard *shard, unsigned long start
 	bool busy = false;
 
 	spin_lock(&shard->lock);
-	list_for_each_entry(range, &shard->ranges, link) {
-		if ((long)(range->ticket - ticket) >= 0)
+	hlist_for_each_entry(range, &shard->ranges, link) {
+		/* Mere pins have no mm. */
+		if (!range->mm || (long)(range->ticket - ticket) >= 0)
 			continue;
 		if (range->start > last || range->end - 1 < start)
 			continue;
@@ -151,7 +98,7 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		struct mmu_notifier_shard *shard = &subs->shards[i];
 
 		/* Pairs with the release in mmu_active_unlink(). */
-		if (smp_load_acquire(&shard->nr_active))
+		if (smp_load_acquire(&shard->ranges.first))
 			mmu_shard_wait(shard, start, last);
 	}
 }
@@ -208,4 +155,113 @@ void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs)
 		spin_unlock(&subs->shards[i].lock);
 	}
 	spin_unlock(&subs->lock);
+}
+
+/* Is a range of this shard calling @notifier, or still going to finish it? */
+static bool mmu_shard_pins(struct mmu_notifier_shard *shard, const void *notifier)
+{
+	struct mmu_interval_notifier_finish *finish;
+	struct mmu_notifier_range *range;
+
+	lockdep_assert_held(&shard->lock);
+	hlist_for_each_entry(range, &shard->ranges, link) {
+		if (range->at == notifier)
+			return true;
+		for (finish = range->posted; finish; finish = finish->next)
+			if (finish->notifier == notifier)
+				return true;
+	}
+	return false;
+}
+
+static bool mmu_active_pins(struct mmu_notifier_subscriptions *subs,
+			    const void *notifier)
+{
+	bool pinned = false;
+	unsigned int i;
+
+	for (i = 0; i < subs->nr_shards && !pinned; i++) {
+		spin_lock(&subs->shards[i].lock);
+		pinned = mmu_shard_pins(&subs->shards[i], notifier);
+		spin_unlock(&subs->shards[i].lock);
+	}
+	return pinned;
+}
+
+/**
+ * mmu_active_pin() - call a notifier without a range
+ * @subs: the state of the mm
+ * @range: any; it becomes the pin
+ * @notifier: which will not be removed before mmu_active_unpin()
+ */
+void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
+		    struct mmu_notifier_range *range, const void *notifier)
+{
+	struct mmu_notifier_shard *shard = mmu_active_shard(subs);
+
+	range->mm = NULL;
+	range->at = notifier;
+	spin_lock(&shard->lock);
+	mmu_active_link_locked(shard, range);
+	spin_unlock(&shard->lock);
+}
+
+/**
+ * mmu_active_unpin() - undo mmu_active_pin()
+ * @range: the pin
+ * @removing: the notifier's mark
+ */
+void mmu_active_unpin(struct mmu_notifier_range *range, const bool *removing)
+{
+	struct mmu_notifier_subscriptions *subs = range->shard->subs;
+	/* Set under all shard locks, and we are about to take one: none too late. */
+	bool wake;
+
+	spin_lock(&range->shard->lock);
+	range->at = NULL;
+	wake = *removing;
+	spin_unlock(&range->shard->lock);
+	mmu_active_unlink(range);
+	if (wake)
+		wake_up_all(&subs->removal_wait);
+}
+
+/**
+ * mmu_active_wait_unpinned() - wait until nobody calls a notifier
+ * @subs: the state of the mm
+ * @notifier: marked as being removed; only its address is looked at
+ *
+ * Context: sleeps.
+ */
+void mmu_active_wait_unpinned(struct mmu_notifier_subscriptions *subs,
+			      const void *notifier)
+{
+	wait_event(subs->removal_wait, !mmu_active_pins(subs, notifier));
+}
+
+/**
+ * mmu_active_lock_unpinned() - take all shard locks while nobody calls a notifier
+ * @subs: the state of the mm
+ * @notifier: to be removed
+ * @removing: its mark, which is set if somebody has to be waited for
+ *
+ * Context: sleeps. The caller removes it and calls mmu_active_unlock_all().
+ */
+void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,
+			      const void *notifier, bool *removing)
+	__acquires(&subs->lock)
+{
+	bool pinned = false;
+	unsigned int i;
+
+	mmu_active_lock_all(subs);
+	for (i = 0; i < subs->nr_shards && !pinned; i++)
+		if (!hlist_empty(&subs->shards[i].ranges))
+			pinned = mmu_shard_pins(&subs->shards[i], notifier);
+	if (likely(!pinned))
+		return;
+	*removing = true;
+	mmu_active_unlock_all(subs);
+	mmu_active_wait_unpinned(subs, notifier);
+	mmu_active_lock_all(subs);
 }

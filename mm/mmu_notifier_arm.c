@@ -19,6 +19,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/export.h>
+#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -59,20 +60,10 @@ static void mmu_notifier_disarm_work(struct work_struct *work)
 		mmdrop(mm);
 }
 
-static void mmu_notifier_free_work(struct work_struct *work)
-{
-	struct mmu_notifier_subscriptions *subs =
-		container_of(work, struct mmu_notifier_subscriptions, free_work);
-
-	srcu_barrier(subs->srcu);
-	cleanup_srcu_struct(subs->srcu);
-	kfree(subs->srcu);
-	kfree(subs);
-}
-
 static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *mm)
 {
-	unsigned int nr_shards = min(num_possible_cpus(), MMU_NOTIFIER_MAX_SHARDS);
+	unsigned int nr_shards = min(roundup_pow_of_two(num_possible_cpus()),
+				     MMU_NOTIFIER_MAX_SHARDS);
 	struct mmu_notifier_subscriptions *subs;
 	unsigned int i;
 
@@ -88,10 +79,9 @@ static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *
 	init_waitqueue_head(&subs->range_wait);
 	init_waitqueue_head(&subs->removal_wait);
 	INIT_DELAYED_WORK(&subs->disarm_work, mmu_notifier_disarm_work);
-	INIT_WORK(&subs->free_work, mmu_notifier_free_work);
 	for (i = 0; i < nr_shards; i++) {
 		spin_lock_init(&subs->shards[i].lock);
-		INIT_LIST_HEAD(&subs->shards[i].ranges);
+		INIT_HLIST_HEAD(&subs->shards[i].ranges);
 		subs->shards[i].subs = subs;
 	}
 	return subs;
@@ -104,15 +94,7 @@ void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 	/* Each user holds a reference on the mm, so somebody lost one. */
 	WARN_ON_ONCE(subs->nr_users);
 	mm->notifier_subscriptions = NULL;
-	if (!subs->srcu) {
-		kfree(subs);
-		return;
-	}
-	/*
-	 * We may be in finish_task_switch(), or in a callback of this very SRCU
-	 * that mmu_notifier_put() queued.
-	 */
-	queue_work(system_unbound_wq, &subs->free_work);
+	kfree(subs);
 }
 
 /* Become a user of an mm that is armed already. */
@@ -156,6 +138,7 @@ static void mmu_notifier_set_armed(struct mm_struct *mm,
 int mmu_notifier_arm_locked(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs, *fresh = NULL;
+	int ret;
 
 	mmap_assert_write_locked(mm);
 	if (mmu_notifier_hold(mm))
@@ -166,9 +149,10 @@ int mmu_notifier_arm_locked(struct mm_struct *mm)
 		fresh = subscriptions_alloc(mm);
 		if (!fresh)
 			return -ENOMEM;
-		if (mm_take_all_locks(mm)) {
+		ret = mm_take_all_locks(mm);
+		if (ret) {
 			kfree(fresh);
-			return -EINTR;
+			return ret;
 		}
 		subs = fresh;
 	} else {

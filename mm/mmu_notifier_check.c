@@ -390,16 +390,6 @@ static unsigned long mmu_check_sum(enum mmu_check_count count)
 	return sum;
 }
 
-/**
- * mmu_notifier_check_missed() - how many changes were not covered?
- *
- * Return: their number since boot.
- */
-unsigned long mmu_notifier_check_missed(void)
-{
-	return mmu_check_sum(MMU_CHECK_MISSED);
-}
-
 static int coverage_show(struct seq_file *m, void *unused)
 {
 	unsigned int i;

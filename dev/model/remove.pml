@@ -1,49 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Removal of an interval notifier against the walkers that pin it
- * (mm/mmu_interval_notifier.c): two walkers, each under the lock of its own
- * shard, which go round for ever, and one who removes.
+ * Removal of a notifier, of either kind, against the ranges that call it
+ * (mm/mmu_notifier_active.c): two walkers, each under the lock of its own shard,
+ * which go round for ever, and one who removes.
  *
  * To be shown: no callback runs after removal returned; what is pinned stays in
  * the tree; nothing of the notifier is touched after it; no
  * effect of a callback comes after it; and removal ends, however often ranges hit.
  *
- *	walker		mmu_interval_pin_first(), mmu_interval_invalidate(),
- *			mmu_interval_unpin()
- *	remover		mmu_interval_notifier_remove()
+ *	walker		mmu_range_link(), mmu_interval_next(), mmu_list_next()
+ *	remover		mmu_active_lock_unpinned(), mmu_active_pins()
  *
- * Steps are in program order, as locks and value-returning atomics keep it. The
- * one load that is neither is the one that removal waits with; what follows it
- * can be read early if it is no acquire, and the early read is modelled. The
- * locks are fair, as the kernel's are.
+ * Steps are in program order, as locks keep it. Where removal is made to look
+ * without the shard's lock, what follows can be read early, and the early read is
+ * modelled. The locks are fair, as the kernel's are.
  */
 #include "order.h"
 
 chan lock0 = [3] of { pid };	/* who has it, and who waits, in order */
 chan lock1 = [3] of { pid };
 bool in_tree = true, removing, returned;
-byte pins;
+bool at[2];			/* mmu_notifier_range.at is the notifier */
 byte running;			/* callbacks */
 bool awake;
 
 #define LOCK(_l)	_l!_pid; _l?[eval(_pid)]
 #define UNLOCK(_l)	_l?eval(_pid)
 
-#ifdef MUT_NO_FLAG
-#define REMOVING_ONLY	(pins == 0)
-#else
-#define REMOVING_ONLY	(removing && pins == 0)
-#endif
-
 #define CALLBACK							\
 	d_step { assert(in_tree && !returned); running++ };		\
 	d_step { assert(!returned); running-- }
 
-#ifdef MUT_WALKER_IGNORES_FLAG
+#ifdef MUT_WALKER_IGNORES_MARK
 #define CAN_PIN		in_tree
 #else
 #define CAN_PIN		(in_tree && !removing)
 #endif
+
+/* The mark is the notifier's. */
+#define READ_MARK	d_step { assert(!returned); marked = removing }
 
 inline wake()
 {
@@ -59,54 +54,55 @@ inline wake()
 	}
 }
 
-inline unpin()
+inline leave(me, lock)
 {
-#ifdef MUT_WAKE_BEFORE_UNPIN
-	if :: d_step { pins == 1 && removing -> skip }; wake() :: else fi;
-	pins--;
-#else
-	d_step { pins--; last = REMOVING_ONLY };
-	if :: last -> wake() :: else fi;
+#ifdef MUT_WAKE_BEFORE_LEAVE
+	READ_MARK;
+	if :: marked -> wake() :: else fi;
+	marked = false;
 #endif
-	last = false
+	LOCK(lock);
+	assert(in_tree && !returned);	/* goes on from it */
+#ifdef MUT_MARK_READ_LATE
+	at[me] = false;
+	UNLOCK(lock);
+	READ_MARK;
+#elif defined(MUT_WAKE_BEFORE_LEAVE)
+	at[me] = false;
+	UNLOCK(lock);
+#else
+	READ_MARK;
+	at[me] = false;
+	UNLOCK(lock);
+#endif
+	if :: marked -> wake() :: else fi;
+	marked = false
 }
 
-proctype walker(chan lock)
+proctype walker(byte me; chan lock)
 {
-	bool pinned, last, refused;
+	bool pinned, marked;
 
 end:	do
 	:: LOCK(lock);
 #ifdef MUT_PIN_AFTER_UNLOCK
 	   pinned = CAN_PIN;
 	   UNLOCK(lock);
-	   if :: pinned -> pins++ :: else fi;
+	   at[me] = pinned;
 #else
-	   d_step { pinned = CAN_PIN; if :: pinned -> pins++ :: else fi };
+	   d_step { pinned = CAN_PIN; at[me] = pinned };
 	   UNLOCK(lock);
 #endif
 	   if
 	   :: pinned ->
-#ifdef MUT_UNPIN_BEFORE_CALLBACK
-		unpin();
-#endif
+#ifdef MUT_LEAVE_BEFORE_CALLBACK
+		leave(me, lock);
 		CALLBACK;
-#ifdef MUT_UNPIN_BEFORE_NEXT
-		unpin();
+#else
+		CALLBACK;
+		leave(me, lock);
 #endif
-		/* The next one; a refused range looks for none. */
-		if
-		:: refused = true
-		:: refused = false;
-		   LOCK(lock);
-		   assert(in_tree && !returned);
-		   UNLOCK(lock)
-		fi;
-#if !defined(MUT_UNPIN_BEFORE_CALLBACK) && !defined(MUT_UNPIN_BEFORE_NEXT)
-		unpin();
-#endif
-		pinned = false;
-		refused = false
+		pinned = false
 	   :: else
 	   fi
 	od
@@ -120,41 +116,61 @@ end:	do
 #define UNLOCK_ALL	UNLOCK(lock1); UNLOCK(lock0)
 #endif
 
+/* Shard by shard: a walker that has been passed cannot come back, by the mark. */
+inline look()
+{
+	pins = false;
+#ifdef MUT_LOOK_UNLOCKED
+	pins = at[0];
+	if :: !pins -> pins = at[1] :: else fi
+#else
+	LOCK(lock0);
+	pins = at[0];
+	UNLOCK(lock0);
+	if
+	:: !pins -> LOCK(lock1); pins = at[1]; UNLOCK(lock1)
+	:: else
+	fi
+#endif
+}
+
 proctype remover()
 {
 	byte early;
+	bool pins;
 
 	LOCK_ALL;
 	if
 #ifdef MUT_NO_WAIT
 	:: true -> skip
 #else
-	:: pins != 0 ->
-#ifndef MUT_NO_FLAG
+	:: at[0] || at[1] ->
+#ifndef MUT_NO_MARK
 		removing = true;
 #endif
 		UNLOCK_ALL;
 		/* wait_event(): queued first, then looks. */
 #ifdef MUT_LOOK_BEFORE_QUEUED
 		do
-		:: REMOVING_ONLY -> break
-		:: else -> awake = false; awake
+		:: look();
+		   if :: !pins -> break :: else -> awake = false; awake fi
 		od;
 #else
 		do
 		:: awake = false;
-#ifdef MUT_WAIT_PLAIN_LOAD
+#ifdef MUT_LOOK_UNLOCKED
 		   /* What is read behind the wait may have been read by now. */
 		   early = running;
 #endif
-		   if :: REMOVING_ONLY -> break :: else -> awake fi
+		   look();
+		   if :: !pins -> break :: else -> awake fi
 		od;
-#ifdef MUT_WAIT_PLAIN_LOAD
+#ifdef MUT_LOOK_UNLOCKED
 		assert(early == 0);
 #endif
 #endif
 		LOCK_ALL
-	:: pins == 0
+	:: !at[0] && !at[1]
 #endif
 	fi;
 	in_tree = false;
@@ -168,8 +184,8 @@ ltl removal_ends { <> returned }
 
 init {
 	atomic {
-		run walker(lock0);
-		run walker(lock1);
+		run walker(0, lock0);
+		run walker(1, lock1);
 		run remover()
 	}
 }

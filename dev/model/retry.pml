@@ -7,10 +7,10 @@
  * To be shown: a page that is mapped is the one in the page table (at M), and
  * when the page table changes the old page is not mapped (at P).
  *
- *	LOCK..UNLOCK	mmu_active_link()
+ *	LOCK..UNLOCK	mmu_range_link()
  *	ADD		atomic_long_add_return() in mmu_interval_invalidate()
  *	DLOCK..DUNLOCK	a driver's callback: mmu_interval_set_seq(), unmap
- *	UNPIN		atomic_sub_return() in mmu_interval_unpin()
+ *	UNPIN		mmu_interval_next(), under the shard lock again
  *	P		the change, under the page-table lock
  *	ULOCK..UUNLOCK	mmu_active_unlink()
  *
@@ -73,13 +73,9 @@ byte invalidate_seq, mapped = NONE, page;
 #define SEQ_LOCK	DLOCK
 #define SEQ_IN_LOCK	SEQ
 #endif
-#ifdef MUT_UNPIN_RELAXED
-#define UNPIN_NEEDS	ADD
-#define UNPIN_ORDERS	0
-#else
-#define UNPIN_NEEDS	(LINKED | ADD | CALLBACK)
+/* The shard lock comes before what follows; the driver's unlock before it? */
+#define UNPIN_NEEDS	(LINKED | ADD | UNLOCK_LOCK(DUNLOCK))
 #define UNPIN_ORDERS	UNPIN
-#endif
 #ifdef MUT_UNLINK_BEFORE_CHANGE
 #define P_NEEDS		(HIT | UNPIN_ORDERS | UUNLOCK)
 #define COUNT0_RELEASE	0

@@ -30,7 +30,7 @@
 #include <linux/mm_types.h>
 #include <linux/mmap_lock.h>
 #include <linux/spinlock.h>
-#include <linux/srcu.h>
+#include <linux/workqueue.h>
 
 struct mmu_interval_notifier;
 struct mmu_notifier;
@@ -177,33 +177,35 @@ struct mmu_notifier_ops {
 	struct mmu_notifier *(*alloc_notifier)(struct mm_struct *mm);
 
 	/**
-	 * @free_notifier: the last mmu_notifier_put() is a grace period ago, no
-	 * callback runs or will run: free it.
+	 * @free_notifier: the last mmu_notifier_put() was called, no callback
+	 * runs or will run: free it.
 	 *
-	 * Context: SRCU callback, must not sleep.
+	 * Context: workqueue; or that of a mmu_notifier_get() that failed.
 	 */
 	void (*free_notifier)(struct mmu_notifier *subscription);
 };
 
 /**
  * struct mmu_notifier - a subscription to all changes of one mm
- * @hlist: in the mm's list; changed under the subscriptions' lock, walked under
- *	the mm's SRCU
+ * @hlist: in the mm's list; protected like the interval tree, and by RCU for
+ *	those that must not sleep
  * @ops: set by the owner before registration
  * @mm: the mm; a reference on its mm_count is held until it is unregistered
- * @rcu: for mmu_notifier_put()
+ * @free_work: for mmu_notifier_put()
  * @users: how many mmu_notifier_get() share it; under the subscriptions' lock
  * @generation: counts registrations of the mm. A pair that began before this
  *	one does not call it, neither at start nor at end
+ * @removing: is being taken out: no range calls it any more
  * @released: @ops->release has been called or is being called
  */
 struct mmu_notifier {
 	struct hlist_node hlist;
 	const struct mmu_notifier_ops *ops;
 	struct mm_struct *mm;
-	struct rcu_head rcu;
+	struct work_struct free_work;
 	unsigned int users;
 	unsigned long generation;
+	bool removing;
 	bool released;
 };
 
@@ -279,14 +281,14 @@ struct mmu_interval_notifier_ops {
  * @ops: the callbacks
  * @mm: the mm; a reference on its mm_count is held until it is removed
  * @invalidate_seq: written by mmu_interval_set_seq(), under the owner's lock
- * @state: removal flag and number of walkers that are at this node
+ * @removing: is being taken out: no range calls it any more
  */
 struct mmu_interval_notifier {
 	struct interval_tree_node interval_tree;
 	const struct mmu_interval_notifier_ops *ops;
 	struct mm_struct *mm;
 	unsigned long invalidate_seq;
-	atomic_t state;
+	bool removing;
 };
 
 #ifdef CONFIG_MMU_NOTIFIER
@@ -316,9 +318,11 @@ struct mmu_notifier_range {
 	void *owner;
 	/* private: owned by mm/mmu_notifier.c, valid while @shard is set */
 	struct mmu_notifier_shard *shard;
-	struct list_head link;
+	struct hlist_node link;
 	unsigned long ticket;
 	unsigned long generation;
+	const void *at;
+	struct mmu_interval_notifier_finish *posted;
 	bool awaited;
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER
 	struct {

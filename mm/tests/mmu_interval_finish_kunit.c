@@ -149,7 +149,7 @@ static void remove_waits_for_what_was_posted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, bystander.nr_called);
 	mmu_interval_notifier_remove(&bystander.mni);
 	mmu_test_run(test, &remover);
-	while (!(atomic_read(&tp.mni.state) & 1))
+	while (!READ_ONCE(tp.mni.removing))
 		cond_resched();
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
 	complete(&state->leave);

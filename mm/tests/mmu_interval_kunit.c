@@ -262,7 +262,7 @@ static void remove_waits_for_all_its_callbacks(struct kunit *test)
 	mmu_test_wait_removing(test, &ti);
 	/* Whichever of them it is that goes on. */
 	complete(&tm->leave);
-	while (atomic_read(&ti.mni.state) >> 1 != 1)
+	while (!completion_done(&first.done) && !completion_done(&second.done))
 		cond_resched();
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
 	complete(&tm->leave);

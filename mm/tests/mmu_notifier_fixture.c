@@ -196,7 +196,7 @@ void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti)
 {
 	unsigned long limit = jiffies + TEST_TIMEOUT;
 
-	while (!(atomic_read(&ti->mni.state) & 1)) {
+	while (!READ_ONCE(ti->mni.removing)) {
 		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
 				      "nobody came to remove the notifier");
 		usleep_range(100, 200);
