@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MMU notifier torture: ranges of the torture's own. They change nothing, which
+ * nobody can tell, may stay open for a while, and may not be blockable, as those
+ * of the OOM reaper.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/delay.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+
+#include "mmu_notifier_torture_session.h"
+
+/* The owner of a range is its marker; nobody else's in this arena has one. */
+static unsigned long range_id(const struct mmu_notifier_range *range)
+{
+	return (unsigned long)range->owner;
+}
+
+static void torture_made_open(struct torture_session *session,
+			      const struct mmu_notifier_range *range)
+{
+	WRITE_ONCE(session->made.start, range->start);
+	WRITE_ONCE(session->made.end, range->end);
+	/* Pairs with the acquire in torture_made_read(). */
+	smp_store_release(&session->made.id, range_id(range));
+}
+
+/* Before the range ends, so that who sees the marker knows that it is open. */
+static void torture_made_close(struct torture_session *session)
+{
+	WRITE_ONCE(session->made.id, 0);
+	/* Against torture_made_read(): what is written next is of a later range. */
+	smp_wmb();
+}
+
+/* The range that is open now, if any. */
+bool torture_made_read(struct torture_session *session, struct torture_made *made)
+{
+	/* Pairs with the release in torture_made_open(). */
+	made->id = smp_load_acquire(&session->made.id);
+	made->start = READ_ONCE(session->made.start);
+	made->end = READ_ONCE(session->made.end);
+	/* Pairs with the barrier in torture_made_close(). */
+	smp_rmb();
+	return made->id && READ_ONCE(session->made.id) == made->id;
+}
+
+/* Is it still open, and was it ever since? Markers are not used twice. */
+bool torture_made_lasts(struct torture_session *session, const struct torture_made *made)
+{
+	/* What the caller did before is over. */
+	smp_mb();
+	return READ_ONCE(session->made.id) == made->id;
+}
+
+static struct torture_interval *slot_interval(struct torture_slot *slot)
+{
+	return slot->kind == &torture_interval_kind ? slot->interval : NULL;
+}
+
+static struct torture_list *slot_list(struct torture_slot *slot)
+{
+	return slot->kind == &torture_list_kind && slot->sub ?
+	       container_of(slot->sub, struct torture_list, sub) : NULL;
+}
+
+/* Who is subscribed, and stays so until torture_let_go()? A mask of slots. */
+static unsigned long torture_hold(struct torture_session *session)
+{
+	unsigned long held = 0;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(session->slots); i++)
+		if (mutex_trylock(&session->slots[i].life))
+			held |= BIT(i);
+	return held;
+}
+
+static void torture_let_go(struct torture_session *session, unsigned long held)
+{
+	unsigned int i;
+
+	for_each_set_bit(i, &held, ARRAY_SIZE(session->slots))
+		mutex_unlock(&session->slots[i].life);
+}
+
+/* @range is open: all of @held that it concerns heard of it. */
+static void torture_check_heard(struct torture_session *session, unsigned long held,
+				const struct mmu_notifier_range *range)
+{
+	struct torture_interval *interval;
+	struct torture_list *list;
+	unsigned int i;
+
+	for_each_set_bit(i, &held, ARRAY_SIZE(session->slots)) {
+		list = slot_list(&session->slots[i]);
+		interval = slot_interval(&session->slots[i]);
+		if (list && !torture_list_has(list, range))
+			torture_error(session, "a list notifier did not hear start");
+		if (interval && range->start <= interval->mni.interval_tree.last &&
+		    range->end > interval->mni.interval_tree.start &&
+		    READ_ONCE(interval->heard) != range_id(range))
+			torture_error(session, "an interval notifier was not called");
+	}
+	if (held)
+		torture_count(RANGES_CHECKED);
+}
+
+/* @range is over, or was refused: nobody has it open. */
+static void torture_check_closed(struct torture_session *session, unsigned long held,
+				 const struct mmu_notifier_range *range)
+{
+	struct torture_list *list;
+	unsigned int i;
+
+	for_each_set_bit(i, &held, ARRAY_SIZE(session->slots)) {
+		list = slot_list(&session->slots[i]);
+		if (list && torture_list_has(list, range))
+			torture_error(session, "a list notifier did not hear end");
+	}
+}
+
+static bool torture_range_start(struct mmu_notifier_range *range, bool blockable)
+{
+	if (blockable) {
+		mmu_notifier_invalidate_range_start(range);
+		return true;
+	}
+	if (mmu_notifier_invalidate_range_start_nonblock(range)) {
+		torture_count(NONBLOCK_REFUSED);
+		return false;
+	}
+	torture_count(NONBLOCK_ACCEPTED);
+	return true;
+}
+
+static void torture_stay_open(struct torture_session *session,
+			      const struct mmu_notifier_range *range,
+			      struct rnd_state *rnd)
+{
+	/* An mm that was not armed when it started does not have it recorded. */
+	if (!range->shard)
+		return;
+	torture_made_open(session, range);
+	usleep_range(100, prandom_u32_state(rnd) % 8 ? 1000 : 5000);
+	torture_made_close(session);
+}
+
+static void torture_draw_range(struct torture_session *session, struct rnd_state *rnd,
+			       struct mmu_notifier_range *range)
+{
+	unsigned long nr = (session->end - session->start) / PAGE_SIZE;
+	unsigned long first = prandom_u32_state(rnd) % nr;
+	unsigned long pages = prandom_u32_state(rnd) % (prandom_u32_state(rnd) % 8 ? 16 : nr) + 1;
+
+	/* Not a number that a pointer of somebody else could be. */
+	static atomic_long_t ids = ATOMIC_LONG_INIT(1);
+
+	pages = min(pages, nr - first);
+	mmu_notifier_range_init_owner(range, MMU_NOTIFY_CLEAR, 0, session->mm,
+				      session->start + first * PAGE_SIZE,
+				      session->start + (first + pages) * PAGE_SIZE,
+				      (void *)atomic_long_inc_return(&ids));
+}
+
+static void torture_make_range(struct torture_session *session, struct rnd_state *rnd,
+			       unsigned long held)
+{
+	bool blockable = prandom_u32_state(rnd) % 3;
+	struct mmu_notifier_range range;
+
+	torture_draw_range(session, rnd, &range);
+	torture_count(RANGES);
+	if (torture_range_start(&range, blockable)) {
+		torture_check_heard(session, held, &range);
+		torture_stay_open(session, &range, rnd);
+		mmu_notifier_invalidate_range_end(&range);
+	}
+	torture_check_closed(session, held, &range);
+}
+
+/* As the OOM reaper makes it. */
+static void torture_locked_range(struct torture_session *session,
+				 struct rnd_state *rnd, unsigned long held)
+{
+	mmap_read_lock(session->mm);
+	torture_make_range(session, rnd, held);
+	mmap_read_unlock(session->mm);
+}
+
+/*
+ * Without the mmap_lock, so that it meets registrations, as ranges under
+ * reverse-map locks do. The lock keeps ranges and arming apart, and is not needed
+ * where the mm stays armed.
+ */
+static void torture_unlocked_range(struct torture_session *session,
+				   struct rnd_state *rnd, unsigned long held)
+{
+	if (mmu_notifier_arm(session->mm))
+		return;
+	torture_count(ARMS);
+	if (!mm_has_notifiers(session->mm))
+		torture_error(session, "not armed by arming");
+	torture_count(RANGES_UNLOCKED);
+	torture_make_range(session, rnd, held);
+	mmu_notifier_disarm(session->mm);
+}
+
+/* One step of the thread that makes ranges. */
+void torture_range_step(struct torture_session *session, struct rnd_state *rnd)
+{
+	unsigned long held = 0;
+
+	if (!mmget_not_zero(session->mm)) {
+		usleep_range(1000, 5000);
+		return;
+	}
+	/* With everybody held, nobody faults, comes or goes. */
+	if (prandom_u32_state(rnd) % 3 == 0)
+		held = torture_hold(session);
+	torture_watch_begin(session, TORTURE_RANGES, "a range");
+	if (prandom_u32_state(rnd) % 2)
+		torture_locked_range(session, rnd, held);
+	else
+		torture_unlocked_range(session, rnd, held);
+	torture_watch_end(session, TORTURE_RANGES);
+	torture_let_go(session, held);
+	mmput(session->mm);
+}
