@@ -314,27 +314,25 @@ static void mmu_notifier_release_once(struct mmu_notifier *sub,
 }
 
 /*
- * Take everybody out of the list. An unregister may be in the middle of the
- * release callback, and the page tables must not go before that returned: it
- * pinned the notifier before it claimed the callback. Once out, a notifier may
- * be freed by its owner; only its address is compared.
+ * Take everybody out of the list: all at once, so that no range is ended for one
+ * after it was not started for another. Then wait for the ranges that may still
+ * be calling one of them; and for those who unregister and are in the middle of
+ * the release callback, since the page tables must not go before that returned:
+ * they pinned the notifier before they claimed the callback.
  */
 static void mmu_list_clear(struct mmu_notifier_subscriptions *subs)
 {
 	struct mmu_notifier *sub;
 
-	for (;;) {
-		mmu_active_lock_all(subs);
-		sub = hlist_entry_safe(subs->list.first, struct mmu_notifier, hlist);
-		if (sub) {
-			sub->removing = true;
-			hlist_del_init_rcu(&sub->hlist);
-		}
-		mmu_active_unlock_all(subs);
-		if (!sub)
-			return;
-		mmu_active_wait_unpinned(subs, sub);
+	mmu_active_lock_all(subs);
+	while (!hlist_empty(&subs->list)) {
+		sub = hlist_entry(subs->list.first, struct mmu_notifier, hlist);
+		sub->removing = true;
+		hlist_del_init_rcu(&sub->hlist);
 	}
+	mmu_active_unlock_all(subs);
+	mmu_active_wait_all(subs);
+	mmu_active_wait_unpinned(subs, NULL);
 }
 
 /* exit_mmap(), before it unmaps anything. */
@@ -357,7 +355,8 @@ void __mmu_notifier_release(struct mm_struct *mm)
 	trace_mmu_notifier_start(&range, nr_called, 0);
 	trace_mmu_notifier_end(&range);
 	mmu_active_unlink(&range);
-	mmu_list_clear(subs);
+	if (!hlist_empty(&subs->list))
+		mmu_list_clear(subs);
 }
 
 /* Has it callbacks that are called under RCU? */

@@ -157,7 +157,10 @@ void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs)
 	spin_unlock(&subs->lock);
 }
 
-/* Is a range of this shard calling @notifier, or still going to finish it? */
+/*
+ * Is a range of this shard calling @notifier, or still going to finish it? NULL:
+ * is anybody called without a range?
+ */
 static bool mmu_shard_pins(struct mmu_notifier_shard *shard, const void *notifier)
 {
 	struct mmu_interval_notifier_finish *finish;
@@ -165,7 +168,7 @@ static bool mmu_shard_pins(struct mmu_notifier_shard *shard, const void *notifie
 
 	lockdep_assert_held(&shard->lock);
 	hlist_for_each_entry(range, &shard->ranges, link) {
-		if (range->at == notifier)
+		if (notifier ? range->at == notifier : !range->mm)
 			return true;
 		for (finish = range->posted; finish; finish = finish->next)
 			if (finish->notifier == notifier)
@@ -229,7 +232,8 @@ void mmu_active_unpin(struct mmu_notifier_range *range, const bool *removing)
 /**
  * mmu_active_wait_unpinned() - wait until nobody calls a notifier
  * @subs: the state of the mm
- * @notifier: marked as being removed; only its address is looked at
+ * @notifier: marked as being removed; or NULL: anybody that mmu_active_pin()
+ *	was called with
  *
  * Context: sleeps.
  */

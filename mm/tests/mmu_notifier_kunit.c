@@ -4,6 +4,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "mmu_notifier_fixture.h"
@@ -151,6 +152,45 @@ static void exit_releases_once(struct kunit *test)
 	mmdrop(mm);
 }
 
+static void do_exit_mm(struct mmu_test_thread *thread)
+{
+	mmput(thread->arg);
+}
+
+/* The mm exits while a range stands in the callback of the first of two. */
+static void regress_no_end_without_start_across_exit(struct kunit *test)
+{
+	struct mmu_test_state *state = test->priv;
+	struct mm_struct *mm = state->mm;
+	struct mmu_test_list second = {};
+	struct mmu_test_list first = { .entered = &state->entered, .leave = &state->leave };
+	struct mmu_test_thread inv = {
+		.fn = mmu_test_do_invalidate, .first_page = 1, .nr_pages = 1,
+	};
+	struct mmu_test_thread leaver = { .fn = do_exit_mm, .arg = mm };
+
+	mmu_test_register(test, &second);
+	mmu_test_register(test, &first);
+	mmgrab(mm);
+	mmu_test_enter_callback(test, &inv);
+	mmu_test_run(test, &leaver);
+	while (!READ_ONCE(first.mn.removing))
+		cond_resched();
+	/* Released, and the page tables stay until the callback returned. */
+	KUNIT_EXPECT_EQ(test, 1, first.nr_release);
+	KUNIT_EXPECT_EQ(test, 1, second.nr_release);
+	KUNIT_EXPECT_FALSE(test, completion_done(&leaver.done));
+	complete(&state->leave);
+	mmu_test_join(test, &inv);
+	mmu_test_join(test, &leaver);
+	state->mm = NULL;
+	KUNIT_EXPECT_EQ(test, 0, second.nr_start);
+	KUNIT_EXPECT_EQ(test, 0, second.nr_end);
+	mmu_notifier_unregister(&first.mn, mm);
+	mmu_notifier_unregister(&second.mn, mm);
+	mmdrop(mm);
+}
+
 /* Two gets share one notifier; it is freed after the second put. */
 static int test_nr_allocated, test_nr_freed;
 
@@ -205,6 +245,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(late_list_notifier_does_not_end_earlier_range),
 	KUNIT_CASE(unregister_in_the_middle_of_a_pair),
 	KUNIT_CASE(exit_releases_once),
+	KUNIT_CASE(regress_no_end_without_start_across_exit),
 	KUNIT_CASE(get_shares_and_last_put_frees),
 	{}
 };
