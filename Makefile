@@ -10,10 +10,10 @@ D := dev
 export PINLESS_CMD := $(value CMD)
 export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
-export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK
+export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
 
 .PHONY: help tree kernel image vm kunit selftest interop check check-long \
-	demo refresh series clean clean-cache
+	demo bench refresh series clean clean-cache
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -59,6 +59,10 @@ check-long:
 ## make demo                    from a fresh machine to the main job
 demo:
 	@$(D)/demo/run
+
+## make bench                   stock and ours side by side: table and plots
+bench:
+	@$(D)/bench/run
 
 ## make refresh                 patches/ from the commits of the work tree
 refresh:

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the parts of the notifier benchmark share. See main.c.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#ifndef PINLESS_BENCH_H
+#define PINLESS_BENCH_H
+
+#include <linux/mmu_notifier.h>
+#include <linux/types.h>
+
+/* Interval i covers one page at BENCH_BASE + i * BENCH_STRIDE; then a gap. */
+#define BENCH_BASE	0x100000000UL
+#define BENCH_STRIDE	(2 * PAGE_SIZE)
+
+/**
+ * struct bench_set - an mm with interval notifiers at regular places
+ * @mm: made for this; nobody runs on it
+ * @subs: the notifiers
+ * @nr: how many of @subs are inserted
+ */
+struct bench_set {
+	struct mm_struct *mm;
+	struct mmu_interval_notifier *subs;
+	unsigned int nr;
+};
+
+extern const struct mmu_interval_notifier_ops bench_interval_ops;
+
+static inline unsigned long bench_slot(unsigned int i)
+{
+	return BENCH_BASE + i * BENCH_STRIDE;
+}
+
+/* One line of results: @milli is in thousandths of the unit of the row. */
+void bench_report(u64 milli, const char *fmt, ...) __printf(2, 3);
+
+int bench_set_make(struct bench_set *set, unsigned int nr);
+void bench_set_free(struct bench_set *set);
+
+/* The commands, see main.c */
+int bench_cost(const char *arg);
+int bench_register(const char *arg);
+int bench_storm(const char *arg);
+int bench_unregister(const char *arg);
+int bench_pairs(const char *arg);
+
+#endif /* PINLESS_BENCH_H */

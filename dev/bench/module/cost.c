@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The cost of single operations.
+ *
+ * Meant for a virtual machine whose clock counts instructions, so that the TSC
+ * does. Each value is the mean over a loop with interrupts off, less the mean
+ * of the same loop without the operation: what the loop itself, choosing the
+ * next address and setting up the range take is in both. Addresses are visited
+ * in a scattered but fixed order, so that lookups end in all parts of the tree.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/delay.h>
+#include <linux/gcd.h>
+#include <linux/mutex.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include <asm/msr.h>
+
+#include "bench.h"
+
+#define COST_LOOPS	20000U
+#define COST_MAX_BATCH	1000U
+
+enum cost_op {
+	COST_NOTHING,		/* the loop itself, and setting up the range */
+	COST_NO_INIT,		/* the loop without that */
+	COST_PAIR,
+	COST_NESTED,
+	COST_NONBLOCK,
+};
+
+/**
+ * struct cost_walk - visits the places of a set in a scattered order
+ * @mm: the set's
+ * @offset: of a range from the start of the interval: 0 hits, PAGE_SIZE misses
+ * @len: of a range
+ * @nr: of places
+ * @step: coprime to @nr, so that each place is visited once a round
+ * @pos: the place that was visited last
+ */
+struct cost_walk {
+	struct mm_struct *mm;
+	unsigned long offset;
+	unsigned long len;
+	unsigned int nr;
+	unsigned int step;
+	unsigned int pos;
+};
+
+static struct cost_walk cost_walk(struct mm_struct *mm, unsigned int nr,
+				  unsigned long offset, unsigned long len)
+{
+	struct cost_walk walk = {
+		.mm = mm, .nr = nr, .offset = offset, .len = len,
+		.step = (u64)nr * 618 / 1000,
+	};
+
+	walk.step |= 1;
+	while (gcd(walk.step, nr) != 1)
+		walk.step += 2;
+	return walk;
+}
+
+static __always_inline unsigned long cost_next(struct cost_walk *walk)
+{
+	walk->pos += walk->step;
+	if (walk->pos >= walk->nr)
+		walk->pos -= walk->nr;
+	return bench_slot(walk->pos) + walk->offset;
+}
+
+static __always_inline void cost_do(struct cost_walk *walk, const enum cost_op op)
+{
+	struct mmu_notifier_range range, inner;
+	unsigned long start = cost_next(walk);
+
+	if (op != COST_NO_INIT)
+		mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, walk->mm,
+					start, start + walk->len);
+	if (op == COST_NESTED)
+		mmu_notifier_range_init(&inner, MMU_NOTIFY_CLEAR, 0, walk->mm,
+					start, start + walk->len);
+	/* The range is in memory, as behind the calls of a real site. */
+	barrier_data(&range);
+	barrier_data(&inner);
+	switch (op) {
+	case COST_NOTHING:
+	case COST_NO_INIT:
+		break;
+	case COST_NESTED:
+		mmu_notifier_invalidate_range_start(&range);
+		mmu_notifier_invalidate_range_start(&inner);
+		barrier_data(&inner);
+		mmu_notifier_invalidate_range_end(&inner);
+		mmu_notifier_invalidate_range_end(&range);
+		break;
+	case COST_PAIR:
+		mmu_notifier_invalidate_range_start(&range);
+		barrier_data(&range);
+		mmu_notifier_invalidate_range_end(&range);
+		break;
+	case COST_NONBLOCK:
+		if (!mmu_notifier_invalidate_range_start_nonblock(&range)) {
+			barrier_data(&range);
+			mmu_notifier_invalidate_range_end(&range);
+		}
+		break;
+	}
+}
+
+/* The TSC over @_loops times @_body, with nothing else in between. */
+#define cost_time(_loops, _body)				\
+({								\
+	unsigned int __n = (_loops);				\
+	unsigned long __flags;					\
+	u64 __tsc;						\
+								\
+	cond_resched();						\
+	local_irq_save(__flags);				\
+	__tsc = rdtsc();					\
+	while (__n--) {						\
+		_body;						\
+		barrier();					\
+	}							\
+	__tsc = rdtsc() - __tsc;				\
+	local_irq_restore(__flags);				\
+	__tsc;							\
+})
+
+/* The same for @_op of a walk, less @_without, in thousandths. */
+#define cost_walk_op(_mm, _nr, _offset, _len, _loops, _op, _without)	\
+({									\
+	struct cost_walk __walk = cost_walk(_mm, _nr, _offset, _len);	\
+	unsigned int __loops = (_loops);				\
+	u64 __with, __base;						\
+									\
+	__with = cost_time(__loops, cost_do(&__walk, _op));		\
+	__walk.pos = 0;							\
+	__base = cost_time(__loops, cost_do(&__walk, _without));	\
+	div_u64(1000 * (__with - __base), __loops);			\
+})
+
+static noinline u64 cost_pair(struct mm_struct *mm, unsigned int nr,
+			      unsigned long offset, unsigned long len,
+			      unsigned int loops)
+{
+	return cost_walk_op(mm, nr, offset, len, loops, COST_PAIR, COST_NOTHING);
+}
+
+/* A pair with the setting up of the range. */
+static noinline u64 cost_site(struct mm_struct *mm, unsigned int nr)
+{
+	return cost_walk_op(mm, nr, PAGE_SIZE, PAGE_SIZE, COST_LOOPS, COST_PAIR,
+			    COST_NO_INIT);
+}
+
+static noinline u64 cost_nested(struct mm_struct *mm, unsigned int nr)
+{
+	return cost_walk_op(mm, nr, PAGE_SIZE, PAGE_SIZE, COST_LOOPS, COST_NESTED,
+			    COST_NOTHING);
+}
+
+static noinline u64 cost_nonblock(struct mm_struct *mm, unsigned int nr)
+{
+	return cost_walk_op(mm, nr, PAGE_SIZE, PAGE_SIZE, COST_LOOPS, COST_NONBLOCK,
+			    COST_NOTHING);
+}
+
+static u64 cost_miss(struct mm_struct *mm, unsigned int nr)
+{
+	return cost_pair(mm, nr, PAGE_SIZE, PAGE_SIZE, COST_LOOPS);
+}
+
+static u64 cost_hit(struct mm_struct *mm, unsigned int nr)
+{
+	return cost_pair(mm, nr, 0, PAGE_SIZE, COST_LOOPS);
+}
+
+/*
+ * Insert notifiers and remove them again, a few in comparison with the set:
+ * into its gaps, scattered, or behind it.
+ */
+static noinline int cost_insert_remove(struct bench_set *set, const char *suffix,
+				       bool scattered)
+{
+	unsigned int batch = clamp(set->nr / 100, 1U, COST_MAX_BATCH);
+	unsigned int rounds = COST_MAX_BATCH / batch, round, failed = 0;
+	struct mmu_interval_notifier *subs;
+	u64 insert = 0, removal = 0, base = 0;
+	struct cost_walk walk;
+	unsigned int i;
+
+	subs = kvcalloc(batch, sizeof(*subs), GFP_KERNEL);
+	if (!subs)
+		return -ENOMEM;
+	walk = cost_walk(set->mm, set->nr, PAGE_SIZE, PAGE_SIZE);
+	if (!scattered) {
+		walk.nr = UINT_MAX;
+		walk.step = 1;
+	}
+	for (round = 0; round < rounds; round++) {
+		if (!scattered)
+			walk.pos = set->nr;
+		i = 0;
+		insert += cost_time(batch, failed |=
+			mmu_interval_notifier_insert(&subs[i++], walk.mm,
+						     cost_next(&walk), walk.len,
+						     &bench_interval_ops));
+		i = 0;
+		removal += cost_time(batch,
+				     mmu_interval_notifier_remove(&subs[i++]));
+		i = 0;
+		base += cost_time(batch, OPTIMIZER_HIDE_VAR(i); i++);
+	}
+	kvfree(subs);
+	if (failed)
+		return -EIO;
+	bench_report(div_u64(1000 * (insert - base), batch * rounds),
+		     "insert%s.%u", suffix, set->nr);
+	bench_report(div_u64(1000 * (removal - base), batch * rounds),
+		     "remove%s.%u", suffix, set->nr);
+	return 0;
+}
+
+static u64 cost_read_begin(struct mmu_interval_notifier *sub, bool retry)
+{
+	u64 with, base;
+
+	if (retry)
+		with = cost_time(COST_LOOPS, ({
+			unsigned long seq = mmu_interval_read_begin(sub);
+
+			if (mmu_interval_read_retry(sub, seq))
+				break;
+		}));
+	else
+		with = cost_time(COST_LOOPS, mmu_interval_read_begin(sub));
+	base = cost_time(COST_LOOPS, ({}));
+	return div_u64(1000 * (with - base), COST_LOOPS);
+}
+
+static int cost_of_set(unsigned int nr)
+{
+	struct bench_set set;
+	int ret = bench_set_make(&set, nr);
+
+	if (ret)
+		return ret;
+	bench_report(cost_miss(set.mm, nr), "miss.%u", nr);
+	bench_report(cost_miss(set.mm, 1), "miss_first.%u", nr);
+	bench_report(cost_site(set.mm, nr), "miss_with_init.%u", nr);
+	bench_report(cost_nonblock(set.mm, nr), "miss_nonblock.%u", nr);
+	bench_report(cost_hit(set.mm, nr), "hit.%u", nr);
+	bench_report(cost_hit(set.mm, 1), "hit_first.%u", nr);
+	if (nr == 1000) {
+		/* 100 places have 99 gaps between them: 100 are hit. */
+		bench_report(cost_pair(set.mm, nr - 99, 0, 100 * BENCH_STRIDE, 500),
+			     "hit100.%u", nr);
+		bench_report(cost_nested(set.mm, nr), "nested.%u", nr);
+	}
+	ret = cost_insert_remove(&set, "", true) ?:
+	      cost_insert_remove(&set, "_tail", false);
+	if (nr == 1) {
+		bench_report(cost_read_begin(set.subs, false), "read_begin");
+		bench_report(cost_read_begin(set.subs, true), "read_begin_retry");
+	}
+	bench_set_free(&set);
+	return ret;
+}
+
+static DEFINE_MUTEX(driver_mutex);
+
+static bool driver_invalidate(struct mmu_interval_notifier *interval_sub,
+			      const struct mmu_notifier_range *range,
+			      unsigned long cur_seq)
+{
+	if (!mmu_notifier_range_blockable(range)) {
+		if (!mutex_trylock(&driver_mutex))
+			return false;
+	} else {
+		mutex_lock(&driver_mutex);
+	}
+	mmu_interval_set_seq(interval_sub, cur_seq);
+	mutex_unlock(&driver_mutex);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops driver_ops = {
+	.invalidate = driver_invalidate,
+};
+
+/* A notifier for each fault, and nothing else on the mm: the nouveau pattern. */
+static int cost_alone(struct bench_set *set)
+{
+	struct mmu_interval_notifier sub;
+	u64 with, base;
+	int ret;
+
+	ret = mmu_interval_notifier_insert(&sub, set->mm, bench_slot(0), PAGE_SIZE,
+					   &driver_ops);
+	if (ret)
+		return ret;
+	bench_report(cost_hit(set->mm, 1), "hit_mutex.1");
+	mmu_interval_notifier_remove(&sub);
+
+	with = cost_time(COST_LOOPS, ({
+		ret = mmu_interval_notifier_insert(&sub, set->mm, bench_slot(0),
+						   PAGE_SIZE, &bench_interval_ops);
+		if (ret)
+			break;
+		mmu_interval_notifier_remove(&sub);
+	}));
+	base = cost_time(COST_LOOPS, ({}));
+	bench_report(div_u64(1000 * (with - base), COST_LOOPS), "insert_remove.alone");
+	return ret;
+}
+
+/* Before the first subscriber, and after the last one. */
+static int cost_without(void)
+{
+	struct bench_set set;
+	int ret = bench_set_make(&set, 0);
+
+	if (ret)
+		return ret;
+	bench_report(cost_miss(set.mm, 1), "never");
+	bench_report(cost_site(set.mm, 1), "never_with_init");
+	bench_report(cost_nonblock(set.mm, 1), "never_nonblock");
+	ret = cost_alone(&set);
+	if (!ret) {
+		msleep(3000);
+		bench_report(cost_miss(set.mm, 1), "left");
+	}
+	bench_set_free(&set);
+	return ret;
+}
+
+static int list_start(struct mmu_notifier *subscription,
+		      const struct mmu_notifier_range *range)
+{
+	return 0;
+}
+
+static void list_end(struct mmu_notifier *subscription,
+		     const struct mmu_notifier_range *range)
+{
+}
+
+static const struct mmu_notifier_ops list_ops = {
+	.invalidate_range_start = list_start,
+	.invalidate_range_end = list_end,
+};
+
+static int cost_list(void)
+{
+	struct mmu_notifier subs[2] = { { .ops = &list_ops }, { .ops = &list_ops } };
+	struct bench_set set;
+	int i, ret;
+
+	ret = bench_set_make(&set, 0);
+	if (ret)
+		return ret;
+	for (i = 0; i < ARRAY_SIZE(subs) && !ret; i++) {
+		ret = mmu_notifier_register(&subs[i], set.mm);
+		if (!ret)
+			bench_report(cost_miss(set.mm, 1), "list.%d", i + 1);
+	}
+	while (i--)
+		mmu_notifier_unregister(&subs[i], set.mm);
+	bench_set_free(&set);
+	return ret;
+}
+
+int bench_cost(const char *arg)
+{
+	unsigned int nr;
+	int ret;
+
+	ret = cost_without() ?: cost_list();
+	for (nr = 1; nr <= 100000 && !ret; nr *= 10)
+		ret = cost_of_set(nr);
+	return ret;
+}
+
+/* How long an mm with the writer's VMAs takes to get its first subscriber. */
+int bench_register(const char *arg)
+{
+	struct mmu_notifier list = { .ops = &list_ops }, second = { .ops = &list_ops };
+	struct mmu_interval_notifier sub;
+	u64 first_cost, cost, late_cost;
+	int ret = 0;
+
+	first_cost = cost_time(1, ret = mmu_notifier_register(&list, current->mm));
+	if (ret)
+		return ret;
+	cost = cost_time(1, ret = mmu_notifier_register(&second, current->mm));
+	if (!ret)
+		mmu_notifier_unregister(&second, current->mm);
+	mmu_notifier_unregister(&list, current->mm);
+	if (ret)
+		return ret;
+
+	/* The first interval notifier, when all others have long left. */
+	msleep(3000);
+	late_cost = cost_time(1, ret = mmu_interval_notifier_insert(&sub, current->mm,
+								    BENCH_BASE, PAGE_SIZE,
+								    &bench_interval_ops));
+	if (ret)
+		return ret;
+	mmu_interval_notifier_remove(&sub);
+	msleep(3000);
+	bench_report(1000 * first_cost, "register.%s", arg);
+	bench_report(1000 * cost, "register_second.%s", arg);
+	bench_report(1000 * late_cost, "insert_first.%s", arg);
+	cost = cost_time(1, ret = mmu_interval_notifier_insert(&sub, current->mm,
+							       BENCH_BASE, PAGE_SIZE,
+							       &bench_interval_ops));
+	if (ret)
+		return ret;
+	mmu_interval_notifier_remove(&sub);
+	bench_report(1000 * cost, "insert_again.%s", arg);
+	return 0;
+}

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Plots of what grows: with the number of subscribers, and with that of VMAs."""
+import os
+import subprocess
+
+from common import fail
+
+SUBSCRIBERS = [10 ** power for power in range(6)]
+
+HEAD = """
+set terminal pngcairo noenhanced size 1100,700 font 'sans,13' background '#ffffff'
+set output '{name}.png'
+set datafile separator tab
+set key {key} width 2
+set grid lt 1 lw 1 lc rgb '#c8c8c8'
+set border 3
+set tics nomirror
+set logscale x
+set format x '%.0s%c'
+set yrange [0:*]
+set title '{title}'
+set xlabel '{xlabel}'
+set ylabel '{ylabel}'
+stock = '#c0392b'
+ours = '#1f618d'
+"""
+
+
+def gnuplot(folder, name, columns, lines, script, plot):
+    """Write NAME.tsv and NAME.gp, and make NAME.png of them."""
+    with open(os.path.join(folder, f"{name}.tsv"), "w") as file:
+        file.write("\t".join(columns) + "\n")
+        for line in lines:
+            file.write("\t".join(f"{value:g}" for value in line) + "\n")
+    with open(os.path.join(folder, f"{name}.gp"), "w") as file:
+        file.write(script + "plot " + ", \\\n     ".join(plot) + "\n")
+    if subprocess.run(["gnuplot", f"{name}.gp"], cwd=folder).returncode:
+        fail(f"gnuplot could not draw {name}")
+    return f"{name}.png"
+
+
+def curves(name, what, nr_before):
+    """A line of stock and one of ours for each of WHAT, in the order of columns."""
+    marks = (7, 5, 9, 13)
+    plot = []
+    for i, text in enumerate(what):
+        for j, side in enumerate(("stock", "ours")):
+            plot.append(f"'{name}.tsv' using 1:{nr_before + 1 + 2 * i + j} skip 1 with linespoints "
+                        f"lw 2 pt {marks[i]} dt {i + 1} lc rgb {side} title '{side}: {text}'")
+    return plot
+
+
+def draw_costs(folder, data, name, title, names, key):
+    lines = []
+    for number in SUBSCRIBERS:
+        line = [number]
+        for short in names:
+            line += [data[side]["cost"][f"{short}.{number}"] for side in ("stock", "ours")]
+        lines.append(line)
+    columns = ["subscribers"] + [f"{side}_{short}" for short in names for side in ("stock", "ours")]
+    script = HEAD.format(name=name, key=key, title=title, xlabel="interval notifiers of the mm",
+                         ylabel="guest instructions")
+    return gnuplot(folder, name, columns, lines, script, curves(name, names.values(), 1))
+
+
+def draw_vmas(folder, data, numbers):
+    lines = [[number] + [data[side]["cost"][f"register.anon.{number}"] / number
+                         for side in ("stock", "ours")] for number in numbers]
+    name = "vmas"
+    script = HEAD.format(name=name, key="left bottom", xlabel="touched VMAs, an anon_vma each",
+                         title="Registering the first list notifier of an mm",
+                         ylabel="guest instructions per VMA")
+    return gnuplot(folder, name, ["vmas", "stock", "ours"], lines, script,
+                   curves(name, ["register"], 1))
+
+
+def draw(folder, data, numbers):
+    return [
+        draw_costs(folder, data, "invalidate", "start+end of a range, by number of subscribers",
+                   {"miss": "miss, any place", "hit": "one hit, any place"}, "left top"),
+        draw_costs(folder, data, "change", "insert and remove on an armed mm, 1 possible CPU",
+                   {"insert": "insert into a gap", "remove": "remove from a gap"}, "left top"),
+        draw_vmas(folder, data, numbers),
+    ]
