@@ -13,7 +13,7 @@ unexport CMD ALLOW
 export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
 
 .PHONY: help tree kernel image vm kunit selftest interop check check-long \
-	demo bench refresh series clean clean-cache
+	demo bench consumers refresh series clean clean-cache
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -22,7 +22,7 @@ help:
 tree:
 	@$(D)/tree $(or $(TREE),work)
 
-## make kernel [CONFIG=x]       build; x: demo debug bench kcsan stock stock-debug ...
+## make kernel [CONFIG=x]       build; x: demo check debug bench kcsan stock stock-debug ...
 kernel:
 	@$(D)/kernel $(or $(CONFIG),demo)
 
@@ -59,6 +59,10 @@ check-long:
 ## make demo                    from a fresh machine to the main job
 demo:
 	@$(D)/demo/run
+
+## make consumers               every user of the notifier API compiles, six architectures
+consumers:
+	@$(D)/consumers
 
 ## make bench                   stock and ours side by side: table and plots
 bench:

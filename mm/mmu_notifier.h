@@ -49,6 +49,7 @@ struct mmu_notifier_shard {
  * @lock: protects @nr_users, @disarm_pending, @idle_since and the armed bit of
  *XX * @nr_users: subscribers and others that keep the mm armed
  * @idle_since: when @nr_users became zero, in jiffies
+ * @idle_jiffies: how long it stays armed from then on
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
  * @seq: source of the sequence values; odd, two steps a hit
  * @range_wait: those who wait for ranges to end
@@ -70,6 +71,7 @@ struct mmu_notifier_subscriptions {
 	unsigned int nr_users;
 	bool disarm_pending;
 	unsigned long idle_since;
+	unsigned long idle_jiffies;
 	atomic_long_t seq;
 	wait_queue_head_t range_wait;
 	wait_queue_head_t removal_wait;

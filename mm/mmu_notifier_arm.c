@@ -10,8 +10,10 @@
  *
  * That is expensive, thousands of locks, and some drivers insert and remove an
  * interval notifier for each page fault. So the mm stays armed for a second
- * after its last user left. Disarming needs no lock of the mm: what is in
- * flight stays in the active set until its end, which goes by the range.
+ * after its last user left, or for a hundred times the CPU time of arming if that
+ * is more: who comes back just too late each time spends a hundredth of the time
+ * on it. Disarming needs no lock of the mm: what is in flight stays in the
+ * active set until its end, which goes by the range.
  *
  * The state itself lives until the mm is freed. Its address never changes, and
  * arming again needs no memory and ignores signals: it cannot fail.
@@ -21,17 +23,20 @@
 #include <linux/export.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/sched/cputime.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "mmu_notifier.h"
 
-#define MMU_NOTIFIER_IDLE_JIFFIES	HZ
+#define MMU_NOTIFIER_IDLE_MIN_NS	(1 * (u64)NSEC_PER_SEC)
+#define MMU_NOTIFIER_IDLE_MAX_NS	(60 * (u64)NSEC_PER_SEC)
+#define MMU_NOTIFIER_IDLE_FACTOR	100
 
 /* Later is fine, sooner is not. */
 static unsigned long disarm_delay(struct mmu_notifier_subscriptions *subs)
 {
-	unsigned long when = subs->idle_since + MMU_NOTIFIER_IDLE_JIFFIES;
+	unsigned long when = subs->idle_since + subs->idle_jiffies;
 
 	return time_after(when, jiffies) ? when - jiffies : 0;
 }
@@ -114,12 +119,16 @@ static bool mmu_notifier_hold(struct mm_struct *mm)
 }
 
 static void mmu_notifier_set_armed(struct mm_struct *mm,
-				   struct mmu_notifier_subscriptions *subs)
+				   struct mmu_notifier_subscriptions *subs,
+				   u64 began)
 {
 	unsigned long tagged = (unsigned long)subs | MMU_NOTIFIER_ARMED;
+	u64 idle_ns = MMU_NOTIFIER_IDLE_FACTOR * (task_sched_runtime(current) - began);
 
 	spin_lock(&subs->lock);
 	subs->nr_users++;
+	subs->idle_jiffies = nsecs_to_jiffies(clamp(idle_ns, MMU_NOTIFIER_IDLE_MIN_NS,
+						    MMU_NOTIFIER_IDLE_MAX_NS));
 	/*
 	 * Published by the locks that are dropped next; for those who look
 	 * without any of them, release what the pointer leads to.
@@ -138,12 +147,15 @@ static void mmu_notifier_set_armed(struct mm_struct *mm,
 int mmu_notifier_arm_locked(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs, *fresh = NULL;
+	u64 began;
 	int ret;
 
 	mmap_assert_write_locked(mm);
 	if (mmu_notifier_hold(mm))
 		return 0;
 
+	/* What it costs, not what it waits for. */
+	began = task_sched_runtime(current);
 	subs = mmu_notifier_subscriptions(mm);
 	if (!subs) {
 		fresh = subscriptions_alloc(mm);
@@ -158,7 +170,7 @@ int mmu_notifier_arm_locked(struct mm_struct *mm)
 	} else {
 		mm_take_all_locks_uninterruptible(mm);
 	}
-	mmu_notifier_set_armed(mm, subs);
+	mmu_notifier_set_armed(mm, subs, began);
 	mm_drop_all_locks(mm);
 	return 0;
 }
@@ -193,7 +205,8 @@ EXPORT_SYMBOL_GPL(mmu_notifier_arm);
  * mmu_notifier_disarm() - undo one mmu_notifier_arm()
  * @mm: the mm
  *
- * The mm is disarmed a second after the last user left.
+ * The mm is disarmed a second after the last user left, or later if arming it
+ * took more than 10 ms.
  *
  * Context: any but hard and soft interrupts.
  */
@@ -209,7 +222,7 @@ void mmu_notifier_disarm(struct mm_struct *mm)
 			subs->disarm_pending = true;
 			mmgrab(mm);
 			queue_delayed_work(system_unbound_wq, &subs->disarm_work,
-					   MMU_NOTIFIER_IDLE_JIFFIES);
+					   subs->idle_jiffies);
 		}
 	}
 	spin_unlock(&subs->lock);

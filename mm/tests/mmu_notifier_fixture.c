@@ -218,7 +218,7 @@ void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *su
 	/* The work owns a reference on the mm, so it must not run uncalled for. */
 	KUNIT_ASSERT_TRUE(test, subs->disarm_pending);
 	spin_lock(&subs->lock);
-	subs->idle_since -= 10 * HZ;
+	subs->idle_since -= subs->idle_jiffies + 1;
 	spin_unlock(&subs->lock);
 	mod_delayed_work(system_unbound_wq, &subs->disarm_work, 0);
 	flush_delayed_work(&subs->disarm_work);

@@ -14,6 +14,16 @@
 #include <linux/mmu_notifier.h>
 #include <linux/tracepoint.h>
 
+/* For perf and others, which print the event by themselves. */
+TRACE_DEFINE_ENUM(MMU_NOTIFY_UNMAP);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_CLEAR);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_VMA);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_PAGE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_SOFT_DIRTY);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_RELEASE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_MIGRATE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
+
 #define mmu_notifier_event_names					\
 	{ MMU_NOTIFY_UNMAP,		"unmap" },			\
 	{ MMU_NOTIFY_CLEAR,		"clear" },			\
@@ -34,7 +44,7 @@ TRACE_EVENT(mmu_notifier_start,
 		__field(unsigned long, end)
 		__field(unsigned int, event)
 		__field(unsigned int, nr_called)
-		__field(bool, blockable)
+		__field(unsigned int, blockable)
 		__field(int, ret)
 	),
 	TP_fast_assign(
