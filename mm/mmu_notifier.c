@@ -191,7 +191,7 @@ mmu_range_link(struct mmu_notifier_subscriptions *subs,
 	struct mmu_interval_notifier *interval_sub = NULL;
 
 	spin_lock(&shard->lock);
-	mmu_active_link_locked(shard, range);
+	mmu_active_link_locked(subs, shard, range);
 	if (!RB_EMPTY_ROOT(&subs->intervals.rb_root))
 		interval_sub = mmu_interval_first(subs, range);
 	range->at = interval_sub ?: (void *)mmu_list_first(subs, range);

@@ -94,7 +94,12 @@ mmu_notifier_subscriptions(struct mm_struct *mm)
 static inline struct mmu_notifier_shard *
 mmu_active_shard(struct mmu_notifier_subscriptions *subs)
 {
-	return &subs->shards[raw_smp_processor_id() & (subs->nr_shards - 1)];
+	struct mmu_notifier_shard *shard;
+
+	shard = &subs->shards[raw_smp_processor_id() & (subs->nr_shards - 1)];
+	/* Or the compiler computes the address anew for each member. */
+	OPTIMIZER_HIDE_VAR(shard);
+	return shard;
 }
 
 /*
@@ -102,12 +107,13 @@ mmu_active_shard(struct mmu_notifier_subscriptions *subs)
  * callback's mmu_interval_set_seq(), which is a release: who sees that sequence,
  * sees this link.
  */
-static inline void mmu_active_link_locked(struct mmu_notifier_shard *shard,
+static inline void mmu_active_link_locked(struct mmu_notifier_subscriptions *subs,
+					  struct mmu_notifier_shard *shard,
 					  struct mmu_notifier_range *range)
 {
 	range->shard = shard;
 	range->ticket = shard->ticket++;
-	range->generation = shard->subs->generation;
+	range->generation = subs->generation;
 	range->posted = NULL;
 	range->awaited = false;
 	hlist_add_head(&range->link, &shard->ranges);

@@ -205,7 +205,7 @@ void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
 	range->mm = NULL;
 	range->at = notifier;
 	spin_lock(&shard->lock);
-	mmu_active_link_locked(shard, range);
+	mmu_active_link_locked(subs, shard, range);
 	spin_unlock(&shard->lock);
 }
 
