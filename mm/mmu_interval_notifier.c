@@ -100,6 +100,7 @@ mmu_interval_next(struct mmu_notifier_range *range,
 	struct interval_tree_node *node = &interval_sub->interval_tree;
 	struct mmu_notifier_shard *shard = range->shard;
 	struct mmu_interval_notifier *next = NULL;
+	const void *at = NULL;
 	bool removing;
 
 	spin_lock(&shard->lock);
@@ -109,12 +110,12 @@ mmu_interval_next(struct mmu_notifier_range *range,
 		range->posted = finish;
 	}
 	removing = interval_sub->removing;
-	range->at = NULL;
 	if (likely(done)) {
 		node = interval_tree_iter_next(node, range->start, range->end - 1);
 		next = node ? mmu_interval_eligible(node, range) : NULL;
-		range->at = next ?: (void *)mmu_list_first(shard->subs, range);
+		at = next ?: (void *)mmu_list_first(shard->subs, range);
 	}
+	range->at = at;
 	spin_unlock(&shard->lock);
 	if (unlikely(removing))
 		wake_up_all(&shard->subs->removal_wait);
@@ -185,8 +186,6 @@ void mmu_interval_finish(struct mmu_notifier_range *range)
 	struct mmu_interval_notifier *interval_sub = NULL;
 	struct mmu_interval_notifier_finish *finish;
 
-	if (likely(!range->posted))
-		return;
 	while ((finish = mmu_interval_finish_next(range, interval_sub))) {
 		/* @finish may be gone after this. */
 		interval_sub = finish->notifier;

@@ -182,21 +182,29 @@ static int mmu_list_invalidate(struct mmu_notifier_range *range,
 	return 0;
 }
 
-/* @range becomes active, and is at the first notifier that has to hear of it. */
-static __always_inline struct mmu_interval_notifier *
+/*
+ * @range becomes active. Returns the first notifier that has to hear of it, where
+ * the range is at then; *@interval_sub if that is an interval notifier.
+ */
+static __always_inline const void *
 mmu_range_link(struct mmu_notifier_subscriptions *subs,
-	       struct mmu_notifier_range *range)
+	       struct mmu_notifier_range *range,
+	       struct mmu_interval_notifier **interval_sub)
 {
 	struct mmu_notifier_shard *shard = mmu_active_shard(subs);
-	struct mmu_interval_notifier *interval_sub = NULL;
+	const void *at;
 
+	*interval_sub = NULL;
 	spin_lock(&shard->lock);
+	/* Cheaper than to keep it over the lock. */
+	subs = shard->subs;
 	mmu_active_link_locked(subs, shard, range);
 	if (!RB_EMPTY_ROOT(&subs->intervals.rb_root))
-		interval_sub = mmu_interval_first(subs, range);
-	range->at = interval_sub ?: (void *)mmu_list_first(subs, range);
+		*interval_sub = mmu_interval_first(subs, range);
+	at = *interval_sub ?: (void *)mmu_list_first(subs, range);
+	range->at = at;
 	spin_unlock(&shard->lock);
-	return interval_sub;
+	return at;
 }
 
 static noinline int mmu_range_call(struct mmu_notifier_range *range,
@@ -210,7 +218,8 @@ static noinline int mmu_range_call(struct mmu_notifier_range *range,
 	if (range->at)
 		ret = mmu_list_invalidate(range, &nr_called);
 	/* Only now: the devices have been at it while the list was called. */
-	mmu_interval_finish(range);
+	if (unlikely(range->posted))
+		mmu_interval_finish(range);
 	trace_mmu_notifier_start(range, nr_called, ret);
 	if (ret)
 		mmu_active_unlink(range);
@@ -222,14 +231,15 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
 	struct mmu_interval_notifier *interval_sub;
+	const void *at;
 
 	/* Nothing changes; callbacks and the tree know no empty interval. */
 	if (unlikely(range->start >= range->end))
 		return 0;
 
-	interval_sub = mmu_range_link(subs, range);
+	at = mmu_range_link(subs, range, &interval_sub);
 	/* Most ranges concern nobody. */
-	if (likely(!range->at) && !trace_mmu_notifier_start_enabled())
+	if (likely(!at) && !trace_mmu_notifier_start_enabled())
 		return 0;
 	return mmu_range_call(range, interval_sub);
 }
@@ -346,7 +356,7 @@ void __mmu_notifier_release(struct mm_struct *mm)
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_RELEASE,
 				MMU_NOTIFIER_RANGE_BLOCKABLE, mm, 0, ULONG_MAX);
-	interval_sub = mmu_range_link(subs, &range);
+	mmu_range_link(subs, &range, &interval_sub);
 	if (interval_sub)
 		mmu_interval_invalidate(&range, interval_sub, &nr_called);
 	for (sub = (struct mmu_notifier *)range.at; sub; sub = mmu_list_next(&range, sub))

@@ -26,8 +26,8 @@
  *	from changing
  * @ranges: the active ranges, &mmu_notifier_range.link; its head is read
  *	without the lock by read_begin
- * @ticket: handed to each range that is linked, so that a waiter can tell those
- *	it has seen from later ones
+ * @ticket: noted by each range that is linked, and counted up by who comes to
+ *	wait, so that a waiter can tell those it has seen from later ones
  * @subs: the active set this is a part of
  */
 struct mmu_notifier_shard {
@@ -112,7 +112,7 @@ static inline void mmu_active_link_locked(struct mmu_notifier_subscriptions *sub
 					  struct mmu_notifier_range *range)
 {
 	range->shard = shard;
-	range->ticket = shard->ticket++;
+	range->ticket = shard->ticket;
 	range->generation = subs->generation;
 	range->posted = NULL;
 	range->awaited = false;

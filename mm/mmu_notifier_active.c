@@ -7,7 +7,7 @@
  * cache line. What is rare pays for that: waiting looks at all shards, and
  * changing the interval tree takes all of their locks, in order.
  *
- * Waiting is precise. A waiter notes each shard's next ticket, and waits until
+ * Waiting is precise. A waiter counts up each shard's ticket, and waits until
  * none of the ranges with an earlier one overlaps its interval. Ranges that
  * start later do not prolong the wait: their callbacks will change the sequence
  * count, so the waiter's caller cannot miss them.
@@ -62,7 +62,7 @@ static void mmu_shard_wait(struct mmu_notifier_shard *shard, unsigned long start
 	unsigned long ticket;
 
 	spin_lock(&shard->lock);
-	ticket = shard->ticket;
+	ticket = ++shard->ticket;
 	spin_unlock(&shard->lock);
 
 	if (!mmu_shard_busy(shard, start, last, ticket))
