@@ -119,9 +119,10 @@ static int vma_note_locks(struct mm_locks *locks, struct vm_area_struct *vma)
 static int mm_lock_vmas(struct mm_struct *mm, struct mm_locks *locks, bool interruptible)
 {
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
+	struct vma_iterator vmi;
 	int ret;
 
+	vma_iter_init(&vmi, mm, 0);
 	for_each_vma(vmi, vma) {
 		if (interruptible && signal_pending(current))
 			return -EINTR;

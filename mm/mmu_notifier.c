@@ -305,8 +305,10 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 	struct mmu_notifier *sub;
 
-	/* As in mmu_list_any(). */
-	if (!smp_load_acquire(&subs->nr_unsleeping) || start >= end)
+	if (start >= end)
+		return;
+	/* Pairs with the release in mmu_notifier_register_armed(). */
+	if (!smp_load_acquire(&subs->nr_unsleeping))
 		return;
 	rcu_read_lock();
 	hlist_for_each_entry_rcu(sub, &subs->list, hlist)
@@ -398,9 +400,10 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	mmu_active_lock_all(subs);
 	sub->generation = ++subs->generation;
 	hlist_add_head_rcu(&sub->hlist, &subs->list);
-	/* Pairs with the acquire in mmu_list_any(): the count after the list. */
-	if (mmu_notifier_unsleeping(sub))
+	if (mmu_notifier_unsleeping(sub)) {
+		/* Pairs with the acquire in mmu_list_any(): the count after the list. */
 		smp_store_release(&subs->nr_unsleeping, subs->nr_unsleeping + 1);
+	}
 	mmu_active_unlock_all(subs);
 
 	mmu_active_wait_all(subs);

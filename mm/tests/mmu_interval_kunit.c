@@ -347,7 +347,7 @@ static void random_ranges_hit_what_they_overlap(struct kunit *test)
 			pick->mni.mm = NULL;
 		} else {
 			mmu_test_insert(test, pick, prandom_u32_state(&rnd) % SPAN,
-				    1 + prandom_u32_state(&rnd) % 32);
+					1 + prandom_u32_state(&rnd) % 32);
 		}
 		for (i = 0; i < NR; i++)
 			ti[i].nr_called = 0;
