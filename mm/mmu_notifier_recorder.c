@@ -39,6 +39,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/stacktrace.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "mmu_notifier_recorder.h"
@@ -313,6 +314,17 @@ static void recorder_name(char *name, size_t size, unsigned long address)
 	name[strcspn(name, ".")] = '\0';
 }
 
+/* What called these is the call site. The compiler makes a jump of some calls. */
+static bool recorder_is_entry(const char *name)
+{
+	static const char * const entries[] = {
+		"mmu_range_call", "__mmu_notifier_invalidate_range_start",
+		"__mmu_notifier_release",
+	};
+
+	return match_string(entries, ARRAY_SIZE(entries), name) >= 0;
+}
+
 static void recorder_name_callers(struct mmu_recorder_record *record,
 				  const struct recorder_entry *entry)
 {
@@ -322,11 +334,10 @@ static void recorder_name_callers(struct mmu_recorder_record *record,
 
 	for (i = 0; i < entry->nr_callers && nr < MMU_RECORDER_CALLERS; i++) {
 		recorder_name(name, sizeof(name), entry->callers[i]);
-		if (outside)
+		if (recorder_is_entry(name))
+			outside = true;
+		else if (outside)
 			strscpy(record->caller[nr++], name, MMU_RECORDER_NAME_LEN);
-		/* What called these two is the call site. */
-		outside |= !strcmp(name, "__mmu_notifier_invalidate_range_start") ||
-			   !strcmp(name, "__mmu_notifier_release");
 	}
 }
 
