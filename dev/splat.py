@@ -64,7 +64,9 @@ def find(lines, allow=None):
         if not END.search(block[-1]):
             block = block[:60]
             stop = min(stop, at + 60)
-        if allow and re.search(allow, "\n".join(block[:4])):
+        # A bare trace is known by what comes right before it, and its caller.
+        first = lines[max(0, at - 3):at + 4] if trace else block[:4]
+        if allow and re.search(allow, "\n".join(first)):
             allowed_until = stop
             at += 1
             continue
