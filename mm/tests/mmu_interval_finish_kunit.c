@@ -158,6 +158,32 @@ static void remove_waits_for_what_was_posted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, tp.finished);
 }
 
+/* Posted, and not finished yet: the list is being called. */
+static void remove_waits_between_the_phases(struct kunit *test)
+{
+	struct mmu_test_state *state = test->priv;
+	struct mmu_test_list tl = { .entered = &state->entered, .leave = &state->leave };
+	struct mmu_test_thread inv = {
+		.fn = mmu_test_do_invalidate, .first_page = 1, .nr_pages = 1,
+	};
+	struct test_phased tp = {};
+	struct mmu_test_thread remover = { .fn = mmu_test_do_remove, .arg = &tp.mni };
+	int clock = 0;
+
+	test_insert_phased(test, &tp, &clock, 0, 5);
+	mmu_test_register(test, &tl);
+	mmu_test_enter_callback(test, &inv);
+	mmu_test_run(test, &remover);
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&remover.done, HZ / 5));
+	KUNIT_EXPECT_TRUE(test, tp.mni.removing);
+	KUNIT_EXPECT_EQ(test, 0, tp.finished);
+	complete(&state->leave);
+	mmu_test_join(test, &inv);
+	mmu_test_join(test, &remover);
+	KUNIT_EXPECT_EQ(test, 2, tp.finished);
+	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
+}
+
 struct refusal_case {
 	const char *name;
 	int refuser;
@@ -240,6 +266,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(list_notifiers_run_before_it_is_finished),
 	KUNIT_CASE(one_phase_is_enough_if_it_says_so),
 	KUNIT_CASE(remove_waits_for_what_was_posted),
+	KUNIT_CASE(remove_waits_between_the_phases),
 	KUNIT_CASE_PARAM(refused_start_finishes_what_was_posted, refusal_gen_params),
 	KUNIT_CASE(exit_finishes_what_it_posts),
 	KUNIT_CASE(ops_are_of_one_kind),
