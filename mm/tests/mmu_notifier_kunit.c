@@ -238,6 +238,35 @@ static void get_shares_and_last_put_frees(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, test_nr_freed);
 }
 
+static int test_nr_started;
+
+static int test_count_start(struct mmu_notifier *mn,
+			    const struct mmu_notifier_range *range)
+{
+	test_nr_started++;
+	return 0;
+}
+
+static const struct mmu_notifier_ops test_count_ops = {
+	.invalidate_range_start = test_count_start,
+	.alloc_notifier = test_alloc_notifier,
+	.free_notifier = test_free_notifier,
+};
+
+/* Whether or not the worker has come to take it out of the list. */
+static void nobody_is_called_after_the_last_put(struct kunit *test)
+{
+	struct mmu_notifier *mn = mmu_notifier_get(&test_count_ops, mmu_test_mm(test));
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(mn));
+	test_nr_started = 0;
+	mmu_test_invalidate(test, 1, 1);
+	mmu_notifier_put(mn);
+	mmu_test_invalidate(test, 1, 1);
+	KUNIT_EXPECT_EQ(test, 1, test_nr_started);
+	mmu_notifier_synchronize();
+}
+
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(list_notifier_hears_every_range),
 	KUNIT_CASE(age_callbacks_reach_all),
@@ -247,6 +276,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(exit_releases_once),
 	KUNIT_CASE(regress_no_end_without_start_across_exit),
 	KUNIT_CASE(get_shares_and_last_put_frees),
+	KUNIT_CASE(nobody_is_called_after_the_last_put),
 	{}
 };
 
