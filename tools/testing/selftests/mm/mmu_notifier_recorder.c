@@ -192,6 +192,8 @@ TEST_F(recorder, subscribers_that_come_and_go_in_a_storm_stay_balanced)
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
 	EXPECT_EQ(0, recording_stop(&other));
+	if (!recording_balanced(&other))
+		recording_print(&other);
 	EXPECT_TRUE(recording_balanced(&other));
 }
 
