@@ -10,9 +10,9 @@ D := dev
 export PINLESS_CMD := $(value CMD)
 export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
-export MEM SMP DEV SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
+export MEM SMP DEV MLX5 IOMMU REBOOT SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image vm kunit selftest interop check check-long \
+.PHONY: help tree kernel image qemu vm kunit selftest interop check check-long \
 	demo bench consumers refresh series clean clean-cache
 
 help:
@@ -29,6 +29,10 @@ kernel:
 ## make -s image [CONFIG=x]     the same, and print the path of the bzImage
 image:
 	@$(D)/kernel -i $(or $(CONFIG),demo)
+
+## make qemu                    Debian's QEMU with our mlx5 adapter (DEV=mlx5)
+qemu:
+	@$(D)/qemu
 
 ## make vm CMD='...' [CONFIG=x MEM=1G SMP=2 DEV=rxe SWAP=1G FAKENUMA=2
 ##         HUGEPAGES=n APPEND=... TIMEOUT=s ALLOW=regex]

@@ -9,6 +9,7 @@ Every plan must be kept: a missing plan, fewer results than planned, results
 out of order and a subtest without the result line of its parent are failures.
 Works on a kernel log (time stamps are stripped) and on a program's output.
 """
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -51,6 +52,22 @@ class Tally:
             print(f"SKIP {name}: {why or 'no reason given'}", file=out)
         for name, why in self.failed:
             print(f"FAIL {name}: {why}", file=out)
+
+
+def results(path):
+    """{test: (verdict, reason)} of lines "pass|fail|skip|start <test> <reason>";
+    started and not ended is a failure."""
+    found = {}
+    if os.path.exists(path):
+        with open(path, errors="replace") as file:
+            for line in file:
+                verdict, _, rest = line.strip().partition(" ")
+                name, _, why = rest.partition(" ")
+                if verdict == "start":
+                    found[name] = ("fail", "started and never ended")
+                elif verdict in ("pass", "skip", "fail"):
+                    found[name] = (verdict, why)
+    return found
 
 
 @dataclass

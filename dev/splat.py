@@ -26,6 +26,7 @@ HEADER = re.compile("|".join((
     r"^kmemleak: (?:Cannot|Kernel memory leak detector disabled|Memory pool empty)",
     r"^ODEBUG: ",
     r"^DMA-API: .*(?:error|exceeded|device driver|out of memory)",
+    r"^DMAR: \[(?:DMA|INTR)",
     r"^unregister_netdevice: waiting for",
     r"^list_(?:add|del) corruption",
     r"^page dumped because: ",

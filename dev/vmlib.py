@@ -53,6 +53,38 @@ def image(config):
     return config if "/" in config else tool("kernel", "-i", config)
 
 
+def adapters(opts):
+    """How many of our mlx5 adapters the guest gets: DEV=mlx5 is one, mlx5x2 two."""
+    return max({"mlx5": 1, "mlx5x2": 2}.get(word, 0)
+               for word in (opts.get("dev") or "").split(","))
+
+
+@functools.lru_cache(maxsize=None)
+def our_qemu():
+    """QEMU with the adapter in it, built once a process."""
+    return tool("qemu", "-p")
+
+
+def qemu_binary(opts):
+    return (opts.get("qemu") or os.environ.get("QEMU") or
+            (our_qemu() if adapters(opts) else "qemu-system-x86_64"))
+
+
+def adapter_args(opts):
+    """Each behind a port of its own, so that it can be unplugged: PCIe's own
+    hotplug, not ACPI's.  The IOMMU has to come first."""
+    args = ["-device", "intel-iommu,intremap=off,caching-mode=off"] if opts.get("iommu") else []
+    if adapters(opts):
+        # Run from its build folder, QEMU does not look where it was told to.
+        args += ["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]
+        args += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+    more = f",{opts['mlx5']}" if opts.get("mlx5") else ""
+    for nr in range(adapters(opts)):
+        args += ["-device", f"pcie-root-port,id=rp{nr},chassis=1,slot={nr + 1}",
+                 "-device", f"mlx5,bus=rp{nr},id=mlx5_{nr},lid={nr + 1}{more}"]
+    return args
+
+
 def cmdline(opts):
     words = ["console=ttyS0,115200", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
              "oops=panic", "random.trust_cpu=on", "rcupdate.rcu_cpu_stall_timeout=120",
@@ -61,6 +93,8 @@ def cmdline(opts):
         words.append(f"numa=fake={opts['fakenuma']}")
     if opts.get("hugepages"):
         words.append(f"hugepages={opts['hugepages']}")
+    if opts.get("iommu"):
+        words.append("intel_iommu=on iommu.strict=1 iommu.passthrough=0")
     return " ".join(words + [opts.get("append") or ""])
 
 
@@ -68,10 +102,9 @@ def qemu_args(kernel, initrd, folder, opts, accel):
     share = opts.get("share") or os.path.join(folder, "share")
     os.makedirs(share, exist_ok=True)
     cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt,-la57"
-    args = [opts.get("qemu") or os.environ.get("QEMU") or "qemu-system-x86_64",
-            "-M", "q35", "-accel", accel, "-cpu", cpu,
+    args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *adapter_args(opts),
             "-smp", str(opts.get("smp") or 2), "-m", str(opts.get("mem") or "1G"),
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-nodefaults", "-no-user-config", "-display", "none",
             "-kernel", kernel, "-initrd", initrd, "-append", cmdline(opts),
             "-chardev", f"file,id=klog,path={folder}/kernel.log", "-serial", "chardev:klog",
             "-chardev", f"file,id=verdict,path={folder}/verdict", "-serial", "chardev:verdict",
@@ -80,6 +113,8 @@ def qemu_args(kernel, initrd, folder, opts, accel):
             "-virtfs", "local,path=/,mount_tag=hostroot,security_model=none,"
                        "readonly=on,multidevs=remap",
             "-virtfs", f"local,path={share},mount_tag=share,security_model=none"]
+    if not opts.get("reboot"):
+        args.append("-no-reboot")
     if opts.get("swap"):
         disk = os.path.join(folder, "swap.img")
         subprocess.run(["truncate", "-s", str(opts["swap"]), disk], check=True)
@@ -89,7 +124,8 @@ def qemu_args(kernel, initrd, folder, opts, accel):
 
 
 def pump(process, opts, folder, deadline):
-    """Copy the command's output to its log (and ours) until QEMU ends."""
+    """Copy the command's output to its log (and ours) until QEMU ends; its
+    status, or None where it took too long."""
     echo = not opts.get("quiet")
     seen = 0
     os.set_blocking(process.stdout.fileno(), False)
@@ -108,14 +144,20 @@ def pump(process, opts, folder, deadline):
                     seen += sys.stderr.buffer.write(klog.read())
                     sys.stderr.flush()
             if data == b"" or (data is None and process.poll() is not None):
-                process.wait()
-                return True
+                return process.wait()
             if time.monotonic() > deadline:
                 process.kill()
                 process.wait()
-                return False
+                return None
             if not data:
                 time.sleep(0.05)
+
+
+def violations(folder, allow):
+    """What the adapter's own check of DMA complained about, as splats."""
+    with open(os.path.join(folder, "qemu.log"), errors="replace") as file:
+        return [[line.rstrip()] for line in file if "mlx5: DMA check:" in line and
+                not (allow and re.search(allow, line))]
 
 
 def judge(folder, nonce, ended, allow):
@@ -124,14 +166,16 @@ def judge(folder, nonce, ended, allow):
         lines = file.readlines()
     with open(os.path.join(folder, "verdict"), errors="replace") as file:
         verdict = file.read()
-    splats = splat.find(lines, allow)
+    splats = splat.find(lines, allow) + violations(folder, allow)
     found = re.search(rf"^exit {nonce} (\d+) (\d+) end$", verdict, re.M)
     if splats:
-        return 125, f"the kernel reported {len(splats)} problem(s)", splats
-    if not ended:
+        return 125, f"the kernel or the adapter reported {len(splats)} problem(s)", splats
+    if ended is None:
         return 124, "timeout", splats
+    if ended:
+        return 125, f"QEMU ended with status {ended}", splats
     if not found:
-        said = re.sub(r"^start .*\n", "", verdict.replace("\r", "")).strip()
+        said = re.sub(r"^start .*\n", "", verdict.replace("\r", ""), flags=re.M).strip()
         return 125, f"no verdict{': ' + said if said else ''}", splats
     bits = [text for bit, text in BAD_TAINT.items() if int(found[2]) >> bit & 1]
     if bits and not allow:
@@ -152,7 +196,7 @@ def boot(kernel, cmd, opts, accel):
     folder = os.path.join(OUT, f"{name}-{os.getpid()}-{secrets.token_hex(3)}")
     os.makedirs(folder)
     prune()
-    for log in ("kernel.log", "verdict", "output.log"):
+    for log in ("kernel.log", "verdict", "output.log", "qemu.log"):
         open(os.path.join(folder, log), "w").close()
     nonce = secrets.token_hex(16)
     initrd = initramfs.make(folder, nonce, cmd, opts)
@@ -160,9 +204,11 @@ def boot(kernel, cmd, opts, accel):
     timeout = float(opts.get("timeout") or 1800)
     start = time.monotonic()
     if opts.get("interactive"):
-        ended = subprocess.run(args) is not None
+        ended = subprocess.run(args).returncode
     else:
-        with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        with open(os.path.join(folder, "qemu.log"), "wb") as log, \
+                subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=log) as process:
             try:
                 ended = pump(process, opts, folder, start + timeout)
             except BaseException:
@@ -209,6 +255,8 @@ def report(result, limit=60):
         note("---- kernel log ----", *block[:limit])
     if result.reason:
         note("", f"vm: FAILED: {result.reason}")
+        with open(os.path.join(os.path.dirname(result.klog), "qemu.log"), errors="replace") as file:
+            note(*(l.rstrip() for l in file.readlines()[-15:]))
         if not result.splats:
             with open(result.klog, errors="replace") as file:
                 note("---- end of the kernel log ----", *(l.rstrip() for l in file.readlines()[-15:]))

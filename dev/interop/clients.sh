@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Real clients, each a pair that talks over $DEV, run in the guest:
-#     clients.sh <device> <results> [glob]
+#     clients.sh <device> <results> [glob [client's device]]
 # A result line each: "pass|fail|skip <name> <reason>".  Ports are fixed: the
-# guest is ours alone.
-DEV=$1 RESULTS=$2 GLOB=${3:-*}
+# guest is ours alone.  With a device of its own for the client, the two talk
+# across the fabric and the names start with "across.".
+DEV=$1 RESULTS=$2 GLOB=${3:-*} CLIENT_DEV=${4:-$1}
+PREFIX=client
+[ "$DEV" = "$CLIENT_DEV" ] || PREFIX=across
 ADDRESS=192.0.2.1
 # Index of the GID that holds the IPv4 address: the one both ends can route.
+# InfiniBand needs none, and there is no such interface: its ends meet on lo.
 gid() {
 	local file
 	for file in "/sys/class/infiniband/$DEV/ports/1/gids/"*; do
 		grep -q 'ffff:c000:0201$' "$file" && { basename "$file"; return; }
 	done
-	echo 0
 }
 GID=$(gid)
+[ -n "$GID" ] || ADDRESS=127.0.0.1
 
-# has_cap <capability|->: does the device report it for on-demand paging?
+# has_cap <capability|->: does the device report it?  ODP_* is of the general
+# ODP capabilities, the rest of ibv_devinfo's flags.
 has_cap() {
-	[ "$1" = - ] || ibv_devinfo -v -d "$DEV" 2>/dev/null |
-		sed -n '/general_odp_caps/,/rc_odp_caps/p' | grep -qw "$1"
+	case $1 in
+	-)	;;
+	ODP_*)	ibv_devinfo -v -d "$DEV" 2>/dev/null |
+			sed -n '/general_odp_caps/,/rc_odp_caps/p' | grep -qw "$1" ;;
+	*)	ibv_devinfo -v -d "$DEV" 2>/dev/null | grep -qw "$1" ;;
+	esac
 }
 
 # pair <name> <needs capability|-> <command...>: server, then client.
 pair() {
-	local name=$1 cap=$2 server out
-	shift 2
+	local name=$PREFIX.$1 cap=$2 server out cmd=$3
+	shift 3
 	# shellcheck disable=SC2053  # a glob on purpose
 	[[ $name == $GLOB ]] || return 0
 	if ! has_cap "$cap"; then
@@ -33,32 +42,40 @@ pair() {
 		return
 	fi
 	out=/tmp/$name
-	timeout 60 "$@" >"$out.server" 2>&1 & server=$!
+	timeout 60 "$cmd" -d "$DEV" "$@" >"$out.server" 2>&1 & server=$!
 	sleep 1
-	if timeout 60 "$@" "$ADDRESS" >"$out.client" 2>&1 && wait "$server"; then
+	if timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS" >"$out.client" 2>&1 &&
+			wait "$server"; then
 		echo "pass $name" >>"$RESULTS"
 	else
 		kill "$server" 2>/dev/null
 		wait "$server" 2>/dev/null
 		echo "fail $name $(tail -qn1 "$out.client" "$out.server" | tr '\n' ' ')" >>"$RESULTS"
 	fi
+	echo "== $name"
 	cat "$out.client"
 }
 
-V=(-d "$DEV" -g "$GID")
-P=(-d "$DEV" -x "$GID" -F)
-pair client.rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
-pair client.ud_pingpong - ibv_ud_pingpong "${V[@]}" -s 1024
-pair client.uc_pingpong - ibv_uc_pingpong "${V[@]}"
-pair client.srq_pingpong - ibv_srq_pingpong "${V[@]}"
-pair client.rc_pingpong_odp ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -c
-pair client.rc_pingpong_odp_prefetch ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -P -c
-pair client.rc_pingpong_implicit ODP_SUPPORT_IMPLICIT ibv_rc_pingpong "${V[@]}" -O -c
-pair client.write_bw - ib_write_bw "${P[@]}" -n 500
-pair client.read_bw - ib_read_bw "${P[@]}" -n 500
-pair client.send_bw - ib_send_bw "${P[@]}" -n 500
-pair client.atomic_bw - ib_atomic_bw "${P[@]}" -n 500
-pair client.write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
-pair client.read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
-pair client.send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
+V=(${GID:+-g "$GID"})
+P=(${GID:+-x "$GID"} -F)
+pair rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
+pair rc_pingpong_events - ibv_rc_pingpong "${V[@]}" -c -e
+pair ud_pingpong - ibv_ud_pingpong "${V[@]}" -s 1024
+pair uc_pingpong - ibv_uc_pingpong "${V[@]}"
+pair srq_pingpong - ibv_srq_pingpong "${V[@]}"
+pair xsrq_pingpong XRC ibv_xsrq_pingpong "${V[@]}"
+pair rc_pingpong_odp ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -c
+pair rc_pingpong_odp_prefetch ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -P -c
+pair rc_pingpong_implicit ODP_SUPPORT_IMPLICIT ibv_rc_pingpong "${V[@]}" -O -c
+pair srq_pingpong_odp ODP_SUPPORT ibv_srq_pingpong "${V[@]}" -o -c
+pair xsrq_pingpong_odp XRC ibv_xsrq_pingpong "${V[@]}" -o
+pair write_bw - ib_write_bw "${P[@]}" -n 500
+pair read_bw - ib_read_bw "${P[@]}" -n 500
+pair send_bw - ib_send_bw "${P[@]}" -n 500
+pair atomic_bw - ib_atomic_bw "${P[@]}" -n 500
+pair atomic_fetch_add - ib_atomic_lat "${P[@]}" -n 500 -A FETCH_AND_ADD
+pair write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
+pair read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
+pair send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
+pair atomic_bw_odp ODP_SUPPORT ib_atomic_bw "${P[@]}" -n 500 --odp
 exit 0

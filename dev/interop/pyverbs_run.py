@@ -83,6 +83,16 @@ def flatten(suite):
             yield item
 
 
+def run(suite, results, wanted):
+    """Every test of suite whose name matches, in order; the last line says how many."""
+    signal.signal(signal.SIGALRM, overdue)
+    chosen = unittest.TestSuite(test for test in flatten(suite)
+                                if fnmatch.fnmatch(test.id(), wanted))
+    out = Results(results)
+    chosen.run(out)
+    out.out.write(f"done {out.testsRun}\n")
+
+
 def main():
     dev, results = sys.argv[1:3]
     wanted = sys.argv[3] if len(sys.argv) > 3 else "*"
@@ -93,14 +103,10 @@ def main():
     from args_parser import parser
     parser.parse_args()
     import tests
-    signal.signal(signal.SIGALRM, overdue)
     suite = unittest.TestSuite()
     tests.load_tests(unittest.defaultTestLoader, suite, None)
-    chosen = unittest.TestSuite(test for test in flatten(suite)
-                                if fnmatch.fnmatch(test.id(), wanted))
-    out = Results(results)
-    chosen.run(out)
-    out.out.write(f"done {out.testsRun}\n")
+    run(suite, results, wanted)
 
 
-main()
+if __name__ == "__main__":
+    main()

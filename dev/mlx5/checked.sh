@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# checked.sh COMMAND...: run it with every DMA of every adapter checked against
+# what the kernel has mapped for it; an access to a page whose mapping was
+# undone fails the run, and so does a check that saw nothing.
+. "$(dirname "$0")/lib.sh"
+
+count=$(functions | wc -l)
+for address in $(functions); do unbind "$address" || die "no unbind of $address"; done
+insmod "$DMACHECK" || die "no DMA check"
+for address in $(functions); do bind "$address" || die "no bind of $address"; done
+await 60 active "$count" || die "not all of $count adapters came back"
+
+"$@"
+status=$?
+
+for address in $(functions); do
+	echo "adapter $address: DMA checked $(ctl "$address" get dma-checked)," \
+		"violations $(ctl "$address" get dma-violations)"
+	[ "$(ctl "$address" get dma-checked)" -gt 0 ] || die "nothing was checked on $address"
+	[ "$(ctl "$address" get dma-violations)" = 0 ] ||
+		die "DMA to unmapped memory: $(ctl "$address" violation)"
+done
+exit $status

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# For scripts that run in the guest: the adapters, their driver, some traffic.
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+ctl() { python3 "$HERE/mlx5ctl" "$@"; }
+die() { echo "FAILED: $*" >&2; exit 1; }
+
+# The PCI addresses of the adapters that are there.
+functions() {
+	local path
+	for path in /sys/bus/pci/devices/*; do
+		[ "$(cat "$path/vendor" "$path/device" 2>/dev/null)" = $'0x15b3\n0x1018' ] &&
+			basename "$path"
+	done
+}
+
+# await <seconds> <command...>: until it succeeds.
+await() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.2
+	done
+}
+
+active() {
+	[ "$(grep -l ACTIVE /sys/class/infiniband/mlx5_*/ports/1/state 2>/dev/null | wc -l)" -ge "$1" ]
+}
+none_left() { ! compgen -G '/sys/class/infiniband/mlx5_*' >/dev/null; }
+
+unbind() { echo "$1" >/sys/bus/pci/drivers/mlx5_core/unbind; }
+bind() { echo "$1" >/sys/bus/pci/drivers/mlx5_core/bind; }
+
+# Some of everything, to the end; ODP where the driver has it.
+traffic() {
+	python3 "$HERE/guest_tests.py" /tmp/traffic "${1:-*OneAdapter*}" || return 1
+	grep -c ^pass /tmp/traffic
+	! grep ^fail /tmp/traffic && grep -q ^pass /tmp/traffic
+}
+
+# Endless traffic in the background, for what happens beside it.
+background() {
+	local dev=$1
+	while :; do
+		ibv_rc_pingpong -d "$dev" -n 100000 ${2:+"$2"} >/dev/null 2>&1 &
+		sleep 0.3
+		ibv_rc_pingpong -d "$dev" -n 100000 ${2:+"$2"} 127.0.0.1 >/dev/null 2>&1
+		kill %% 2>/dev/null
+		wait %% 2>/dev/null
+		sleep 0.2
+	done
+}

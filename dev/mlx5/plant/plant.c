@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A defect on purpose: mlx5_ib no longer zaps.
+ *
+ * mlx5r_umr_update_xlt() with MLX5_IB_UPD_XLT_ZAP returns success without
+ * doing anything, so that the adapter keeps translations of pages which the
+ * driver unmaps next.  The adapter's DMA check must report the first access.
+ */
+#include <linux/kprobes.h>
+#include <linux/module.h>
+
+#define UPD_XLT_ZAP BIT(0)
+
+static int skipped;
+
+static __attribute__((naked)) void succeed(void)
+{
+	asm volatile("xorl %eax, %eax; ret; int3");
+}
+
+static int skip_zap(struct kprobe *probe, struct pt_regs *regs)
+{
+	/* The fifth argument: flags. */
+	if (!(regs->r8 & UPD_XLT_ZAP))
+		return 0;
+	skipped++;
+	regs->ip = (unsigned long)succeed;
+	return 1;
+}
+
+static struct kprobe probe = {
+	.symbol_name = "mlx5r_umr_update_xlt",
+	.pre_handler = skip_zap,
+};
+
+static int __init plant_init(void)
+{
+	return register_kprobe(&probe);
+}
+
+static void __exit plant_exit(void)
+{
+	unregister_kprobe(&probe);
+	pr_info("plant: %d zaps skipped\n", skipped);
+}
+
+module_init(plant_init);
+module_exit(plant_exit);
+MODULE_DESCRIPTION("mlx5_ib without zaps, to test the adapter's DMA check");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,23 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The driver comes and goes: idle, and with a program in the middle of traffic.
+. "$(dirname "$0")/../lib.sh"
+
+address=$(functions)
+for round in 1 2 3; do
+	traffic || die "no traffic in round $round"
+	unbind "$address" || die "no unbind in round $round"
+	none_left || die "an RDMA device is left after unbind"
+	bind "$address" || die "no bind in round $round"
+	await 60 active 1 || die "the port did not come back in round $round"
+done
+for option in "" -o; do
+	background mlx5_0 $option & job=$!
+	sleep 2
+	unbind "$address" || die "no unbind beside traffic"
+	bind "$address" || die "no bind after traffic"
+	await 60 active 1 || die "the port did not come back after traffic"
+	kill $job
+done
+pkill ibv_rc_pingpong
+traffic || die "no traffic at the end"

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""On-demand paging: which faults an access takes, what the adapter holds after
+it, what an invalidation takes away, and that no byte is lost in between."""
+import mmap
+import os
+import threading
+import unittest
+
+import pyverbs.enums as e
+from pyverbs.srq import SRQ, SrqAttr, SrqInitAttr
+from pyverbs.wr import SGE, RecvWR
+
+from mlx5ctl import Adapter
+from rdma import ODP, PAGE, Buffer, End, pair, pattern, pfn
+
+PAGES = 64
+
+
+class OdpTest(unittest.TestCase):
+    first, second = "mlx5_0", "mlx5_0"
+
+    def setUp(self):
+        self.adapter = Adapter(self.second)
+        self.near, self.far = pair(self.first, self.second)
+        self.src, self.dst = Buffer(PAGES * PAGE), Buffer(PAGES * PAGE)
+        self.src[:] = pattern(self.src.length, 3)
+        self.smr = self.near.region(self.src)
+        self.dmr = self.far.region(self.dst, ODP)
+        self.before = self.adapter.counters()
+
+    def since(self, name):
+        return self.adapter[name] - self.before[name]
+
+    def write(self, page=0, pages=1):
+        status = self.near.write(self.smr, self.src.address + page * PAGE, pages * PAGE,
+                                 self.dst.address + page * PAGE, self.dmr.rkey)
+        self.assertEqual(status, e.IBV_WC_SUCCESS)
+
+    def held(self, pages=PAGES):
+        """Which of the region's pages the adapter has, as {page: (pfn, rights)}."""
+        return {nr: entry for nr in range(pages)
+                if (entry := self.adapter.translation(self.dmr.rkey, nr))[1]}
+
+    def intact(self):
+        self.assertEqual(self.dst[:], self.src[:])
+
+
+class Explicit(OdpTest):
+    def test_nothing_is_held_before_the_first_access(self):
+        self.assertEqual(self.held(), {})
+
+    def test_a_pinned_region_holds_exactly_its_pages(self):
+        self.src.map.madvise(mmap.MADV_NOHUGEPAGE)
+        for nr in range(PAGES):
+            self.assertEqual(self.adapter.translation(self.smr.rkey, nr),
+                             (pfn(self.src.address + nr * PAGE), 3))
+
+    def test_a_write_faults_what_it_touches_and_no_more(self):
+        self.write(page=5, pages=2)
+        self.assertEqual(sorted(self.held()), [5, 6])
+        for nr, (frame, rights) in self.held().items():
+            self.assertEqual((frame, rights), (pfn(self.dst.address + nr * PAGE), 3))
+        self.assertEqual(self.dst[5 * PAGE:7 * PAGE], self.src[5 * PAGE:7 * PAGE])
+
+    def test_a_second_write_takes_no_fault(self):
+        self.write()
+        faults = self.since("faults-rdma")
+        self.assertGreater(faults, 0)
+        self.write()
+        self.assertEqual(self.since("faults-rdma"), faults)
+
+    def test_dontneed_takes_the_page_away(self):
+        self.write(pages=PAGES)
+        self.dst.madvise(mmap.MADV_DONTNEED, 3 * PAGE, PAGE)
+        self.assertNotIn(3, self.held())
+        self.write(page=3)
+        self.intact()
+
+    def test_munmap_takes_all_away_and_later_access_fails(self):
+        self.write(pages=PAGES)
+        gone = mmap.mmap(-1, PAGE)          # so that the address is not reused
+        self.dst.unmap()
+        self.assertEqual(self.held(), {})
+        status = self.near.write(self.smr, self.src.address, 8, self.dst.address, self.dmr.rkey)
+        self.assertNotEqual(status, e.IBV_WC_SUCCESS)
+        gone.close()
+
+    def test_a_write_to_read_only_memory_fails_and_changes_nothing(self):
+        self.dst[:] = self.src[:]
+        self.dst.protect(mmap.PROT_READ)
+        status = self.near.write(self.smr, self.src.address + PAGE, PAGE, self.dst.address,
+                                 self.dmr.rkey)
+        self.assertEqual(status, e.IBV_WC_REM_ACCESS_ERR)
+        self.intact()
+
+    def test_a_read_of_read_only_memory_works(self):
+        self.dst[:] = pattern(self.dst.length, 4)
+        self.dst.protect(mmap.PROT_READ)
+        self.assertEqual(self.near.read(self.smr, self.src.address, self.src.length,
+                                        self.dst.address, self.dmr.rkey), e.IBV_WC_SUCCESS)
+        self.intact()
+
+    def test_fork_and_copy_on_write_keep_both_sides_apart(self):
+        self.write(pages=PAGES)
+        go, done = os.pipe(), os.pipe()
+        child = os.fork()
+        if not child:
+            os.read(go[0], 1)
+            os.write(done[1], b"1" if self.dst.map[:] == self.src.map[:] else b"0")
+            os._exit(0)
+        old = self.src[:]
+        self.src[:] = pattern(self.src.length, 5)
+        self.write(pages=PAGES)
+        os.write(go[1], b"1")
+        self.assertEqual(os.read(done[0], 1), b"0" if self.src[:] == old else b"1")
+        os.waitpid(child, 0)
+        self.intact()
+
+    def test_an_end_inside_a_page_is_respected(self):
+        mr = self.far.region(self.dst, ODP)
+        self.assertEqual(self.near.write(self.smr, self.src.address, PAGE + 7,
+                                         self.dst.address + 100, mr.rkey), e.IBV_WC_SUCCESS)
+        self.assertEqual(self.dst[100:107 + PAGE], self.src[:PAGE + 7])
+        self.assertFalse(any(self.dst[:100]) or any(self.dst[107 + PAGE:]))
+
+
+class Kinds(OdpTest):
+    """Each way to a fault, by the adapter's own count."""
+
+    def setUp(self):
+        super().setUp()
+        self.osrc = Buffer(4 * PAGE)
+        self.omr = self.near.region(self.osrc, ODP)
+
+    def test_a_send_faults_at_its_source(self):
+        self.far.post_recv(self.dmr, self.dst.address, PAGE)
+        before = Adapter(self.first).counters()["faults-sq"]
+        self.near.post(e.IBV_WR_SEND, self.omr, self.osrc.address, PAGE)
+        self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
+        self.assertEqual(self.far.status(), e.IBV_WC_SUCCESS)
+        self.assertGreater(Adapter(self.first)["faults-sq"], before)
+
+    def test_a_receive_faults_at_its_target(self):
+        self.far.post_recv(self.dmr, self.dst.address, PAGES * PAGE)
+        self.near.post(e.IBV_WR_SEND, self.smr, self.src.address, PAGES * PAGE)
+        self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
+        self.assertEqual(self.far.status(), e.IBV_WC_SUCCESS)
+        self.assertGreater(self.since("faults-rq"), 0)
+        self.intact()
+
+    def test_a_shared_receive_faults_too(self):
+        srq = SRQ(self.far.pd, SrqInitAttr(SrqAttr(max_wr=32)))
+        near, far = End(self.first, pd=self.near.pd), End(self.second, pd=self.far.pd, srq=srq)
+        near.connect(far)
+        far.connect(near)
+        srq.post_recv(RecvWR(num_sge=1, sg=[SGE(self.dst.address, self.dst.length,
+                                                self.dmr.lkey)]))
+        near.post(e.IBV_WR_SEND, self.smr, self.src.address, self.src.length)
+        self.assertEqual(near.status(), e.IBV_WC_SUCCESS)
+        self.assertEqual(far.status(), e.IBV_WC_SUCCESS)
+        self.assertGreater(self.since("faults-srq"), 0)
+        self.intact()
+
+    def test_a_read_faults_at_both_ends(self):
+        self.dst[:] = self.src[:]
+        before = Adapter(self.first).counters()
+        self.assertEqual(self.near.read(self.omr, self.osrc.address, self.osrc.length,
+                                        self.dst.address, self.dmr.rkey), e.IBV_WC_SUCCESS)
+        self.assertGreater(self.since("faults-rdma"), 0)
+        self.assertGreater(Adapter(self.first)["faults-sq"], before["faults-sq"])
+        self.assertEqual(self.osrc[:], self.dst[:self.osrc.length])
+
+    def test_an_atomic_is_done_once_through_two_faults(self):
+        self.dst[:8] = (5).to_bytes(8, "little")
+        self.near.post(e.IBV_WR_ATOMIC_FETCH_AND_ADD, self.omr, self.osrc.address, 8,
+                       self.dst.address, self.dmr.rkey, compare=2)
+        self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
+        self.assertEqual((self.osrc[0], self.dst[0]), (5, 7))
+
+    def test_an_implicit_region_reaches_any_address(self):
+        mr = self.far.implicit()
+        late = Buffer(8 * PAGE)
+        for buffer in (self.dst, late):
+            self.assertEqual(self.near.write(self.smr, self.src.address, 8 * PAGE, buffer.address,
+                                             mr.rkey), e.IBV_WC_SUCCESS)
+            self.assertEqual(buffer[:8 * PAGE], self.src[:8 * PAGE])
+
+
+class Storm(OdpTest):
+    """Invalidations that keep what is in the page, beside traffic: every byte is
+    compared after every round."""
+    rounds = 40
+
+    def disturb(self, stop, what):
+        while not stop.is_set():
+            what()
+
+    def run_beside(self, what):
+        stop = threading.Event()
+        thread = threading.Thread(target=self.disturb, args=(stop, what))
+        thread.start()
+        try:
+            for nr in range(self.rounds):
+                self.src[:PAGE] = pattern(PAGE, nr)
+                self.write(pages=PAGES)
+                self.intact()
+        finally:
+            stop.set()
+            thread.join()
+
+    def test_protection_back_and_forth(self):
+        def what():
+            self.dst.protect(mmap.PROT_READ, 0, 0)
+            self.dst.protect(mmap.PROT_READ | mmap.PROT_WRITE)
+        self.run_beside(what)
+
+    def test_pages_that_move(self):
+        def what():
+            with open("/proc/sys/vm/compact_memory", "w") as file:
+                file.write("1")
+        self.run_beside(what)
+
+    def test_pages_that_are_swapped_out(self):
+        self.run_beside(lambda: self.dst.madvise(21))       # MADV_PAGEOUT
+
+    def test_children_that_share_the_pages(self):
+        def what():
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+        self.run_beside(what)
+
+
+class Across(Kinds):
+    second = "mlx5_1"
+
+
+del OdpTest

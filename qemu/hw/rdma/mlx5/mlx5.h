@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A ConnectX-5 virtual function: what its parts share.
+ *
+ *   mlx5_pci        bus glue: BARs, interrupts, reset, FLR, removal
+ *   mlx5_cmd        command interface: mailboxes, dispatch, completion
+ *   mlx5_caps       capabilities, vport, port registers
+ *   mlx5_res        protection and transport domains, UARs, contexts, umems
+ *   mlx5_eq, _cq    event and completion queues
+ *   mlx5_mkey       memory keys and their translations
+ *   mlx5_xlt        from (key, address) to DMA
+ *   mlx5_umr        WQEs that change a memory key
+ *   mlx5_qp, _srq   queue pairs and shared receive queues
+ *   mlx5_send       the requester
+ *   mlx5_recv       the responder
+ *   mlx5_fault      page faults and their resumes
+ *   mlx5_fabric     which adapter a LID belongs to
+ *   mlx5_dma        every access to guest memory, and the check of each
+ *   mlx5_test       the test BAR: counters, knobs, the DMA oracle
+ *
+ * Rules.  Everything runs under QEMU's lock.  An MMIO write only records and
+ * schedules; the work is done by timers of the virtual clock in the main
+ * loop, so that each latency is a property and a vCPU never waits inside its
+ * own store.  Nothing a guest writes may crash or hang QEMU: numbers are
+ * looked up, lengths are checked, loops are bounded.
+ */
+#ifndef HW_RDMA_MLX5_H
+#define HW_RDMA_MLX5_H
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "hw/pci/pci.h"
+#include "qom/object.h"
+#include "mlx5_prm.h"
+
+#define TYPE_MLX5 "mlx5"
+OBJECT_DECLARE_SIMPLE_TYPE(Mlx5Device, MLX5)
+
+enum {
+    MLX5_BAR_SIZE = 16 * MiB,       /* BAR 0: initialisation segment, UARs */
+    MLX5_ISEG_SIZE = 0x3000,
+    MLX5_FIRST_UAR = 8,             /* UAR n is BAR 0's page n */
+    MLX5_NR_VECTORS = 8,
+    MLX5_NR_CMDS = 16,              /* slots of the command queue */
+    MLX5_NR_EQS = 64,
+    /* Special keys, all 32 bits of them. */
+    MLX5_TERMINATE_LKEY = 0x100,    /* ends a receive WQE's list */
+    MLX5_NULL_MKEY = 0x200,         /* always faults */
+    MLX5_RESERVED_LKEY = 0x300,     /* no translation: DMA addresses */
+};
+
+/* ---- counters and knobs: name and meaning exist once, here ---- */
+
+#define MLX5_COUNTERS(X) \
+    X(COMMANDS, "commands") X(CMD_ERRORS, "cmd-errors") \
+    X(INTERRUPTS, "interrupts") X(EQES, "eqes") X(CQES, "cqes") \
+    X(CQES_ERROR, "cqes-error") X(DOORBELLS, "doorbells") \
+    X(WQES, "wqes") X(UMR_WQES, "umr-wqes") X(XLT_BYTES, "xlt-bytes") \
+    X(FAULTS_SQ, "faults-sq") X(FAULTS_RQ, "faults-rq") \
+    X(FAULTS_SRQ, "faults-srq") X(FAULTS_RDMA, "faults-rdma") \
+    X(FAULTS_MEMORY, "faults-memory") X(RESUMES, "resumes") \
+    X(RESUMES_ERROR, "resumes-error") X(RESUMES_UNKNOWN, "resumes-unknown") \
+    X(FAULT_WAIT_NS, "fault-wait-ns") X(MESSAGES, "messages") \
+    X(BYTES, "bytes") X(RNR_WAITS, "rnr-waits") X(RETRIES, "retries") \
+    X(DROPS, "drops") X(DMA_READS, "dma-reads") X(DMA_WRITES, "dma-writes") \
+    X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
+    X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events")
+
+/* Latencies are ns of virtual time.  "hostile" is a mask of MLX5_HOSTILE_*. */
+#define MLX5_KNOBS(X) \
+    X(CMD_DELAY, "cmd-delay", 0) X(UMR_DELAY, "umr-delay", 0) \
+    X(FAULT_DELAY, "fault-delay", 0) X(RESUME_DELAY, "resume-delay", 0) \
+    X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
+    X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
+    X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
+    X(FAIL_COUNT, "fail-count", 0)
+
+#define MLX5_COUNTER_ENUM(id, name) MLX5_COUNTER_##id,
+#define MLX5_KNOB_ENUM(id, name, value) MLX5_KNOB_##id,
+enum { MLX5_COUNTERS(MLX5_COUNTER_ENUM) MLX5_NR_COUNTERS };
+enum { MLX5_KNOBS(MLX5_KNOB_ENUM) MLX5_NR_KNOBS };
+
+/* What goes wrong with a page-fault event when its turn comes. */
+enum {
+    MLX5_HOSTILE_DUP = 1 << 0,          /* delivered twice */
+    MLX5_HOSTILE_LOST = 1 << 1,         /* not delivered */
+    MLX5_HOSTILE_LATE = 1 << 2,         /* 100 ms late */
+    MLX5_HOSTILE_TOKEN = 1 << 3,        /* another token */
+    MLX5_HOSTILE_KEY = 1 << 4,          /* a key that nobody has */
+    MLX5_HOSTILE_WQE_INDEX = 1 << 5,    /* garbage */
+    MLX5_HOSTILE_QPN = 1 << 6,          /* a QP that nobody has */
+    MLX5_HOSTILE_VA = 1 << 7,           /* outside the region */
+    MLX5_HOSTILE_LENGTH = 1 << 8,       /* huge lengths and byte counts */
+    MLX5_HOSTILE_TYPE = 1 << 9,         /* unknown kind of fault */
+    MLX5_HOSTILE_UMR = 1 << 10,         /* a UMR WQE fails */
+    MLX5_HOSTILE_STORM = 1 << 11,       /* 64 made-up events beside it */
+};
+
+/* ---- objects by number ---- */
+
+typedef struct Mlx5Table {
+    GHashTable *objs;                   /* number -> object */
+    uint32_t first, last, next;
+} Mlx5Table;
+
+void mlx5_table_init(Mlx5Table *t, uint32_t first, uint32_t last,
+                     GDestroyNotify destroy);
+void *mlx5_table_get(Mlx5Table *t, uint32_t nr);
+/* The next free number, round robin; false: the table is full. */
+bool mlx5_table_add(Mlx5Table *t, void *obj, uint32_t *nr);
+bool mlx5_table_del(Mlx5Table *t, uint32_t nr);
+void mlx5_table_reset(Mlx5Table *t);    /* every object goes */
+void mlx5_table_free(Mlx5Table *t);     /* and the table */
+
+/* A queue's memory: pages that the guest listed, or a umem. */
+typedef struct Mlx5Buf {
+    uint64_t *pas;
+    uint32_t nr_pages;
+    uint32_t page_shift;
+    uint64_t offset;                    /* of the first byte, in bytes */
+    uint64_t len;                       /* bytes from there to the end */
+} Mlx5Buf;
+
+typedef struct Mlx5CQ Mlx5CQ;
+typedef struct Mlx5EQ Mlx5EQ;
+typedef struct Mlx5Mkey Mlx5Mkey;
+typedef struct Mlx5QP Mlx5QP;
+typedef struct Mlx5SRQ Mlx5SRQ;
+
+typedef struct Mlx5Cmd {
+    uint16_t opcode, uid, op_mod;
+    uint8_t *in, *out;                  /* whole mailboxes, zero-filled out */
+    size_t in_len, out_len;
+    uint32_t syndrome;
+} Mlx5Cmd;
+
+/* Returns MLX5_CMD_STAT_*; in and out are at least as long as declared. */
+typedef uint8_t Mlx5CmdFn(Mlx5Device *dev, Mlx5Cmd *cmd);
+
+struct Mlx5Device {
+    PCIDevice parent_obj;
+
+    /* properties, fixed at realize */
+    char *fabric;                       /* adapters of one name reach each other */
+    uint16_t lid;
+    bool memory_scheme;                 /* which page-fault scheme is offered */
+    bool test_bar;
+    bool removed;                       /* surprise: reads all-ones, no DMA */
+
+    uint64_t knob[MLX5_NR_KNOBS];
+    uint64_t counter[MLX5_NR_COUNTERS];
+    uint32_t random;                    /* state of jitter and hostile turns */
+    uint32_t hostile_turn;
+    uint64_t random_seed;               /* the knob "seed" that random is of */
+
+    MemoryRegion bar, msix_bar, test;
+    uint8_t iseg[MLX5_ISEG_SIZE];
+    QEMUTimer *health;
+    uint64_t test_scratch;              /* survives a reset */
+    uint64_t nr_resets;
+    struct {
+        uint64_t kind, addr, key, va;   /* kind: 1 a read, 2 a write */
+    } violation;                        /* the last that the oracle saw */
+
+    /* what the driver set, until a reset */
+    bool memory_faults;                 /* SET_HCA_CAP: the memory scheme */
+    bool atomic_host_endian;            /* SET_HCA_CAP: of the requester */
+    uint16_t issi;
+    uint32_t port_caps;
+    char node_desc[64];
+
+    struct Mlx5CmdSlot *slots;          /* MLX5_NR_CMDS */
+
+    Mlx5Table pds, xrcds, tds, uctxs, uars, umems, counter_sets, eqs, cqs;
+    Mlx5Table mkeys, qps, srqs;
+    struct Mlx5Faults *faults;
+    GHashTable *dma_pages;              /* what the oracle knows: pfn -> maps */
+    QLIST_ENTRY(Mlx5Device) fabric_entry;
+    QLIST_HEAD(, Mlx5McGroup) mc_groups;
+};
+
+static inline void mlx5_count(Mlx5Device *dev, unsigned counter, uint64_t n)
+{
+    dev->counter[counter] += n;
+}
+
+/* ---- mlx5_pci ---- */
+void mlx5_interrupt(Mlx5Device *dev, unsigned vector);
+/* Back to the state after power-on; every timer of the device is cancelled. */
+void mlx5_reset_all(Mlx5Device *dev);
+/* Every object but the EQs goes, and its work; commands are left alone. */
+void mlx5_reset_objects(Mlx5Device *dev);
+/* knob + up to "jitter" ns, from now, on the virtual clock. */
+int64_t mlx5_when(Mlx5Device *dev, unsigned knob);
+uint32_t mlx5_random(Mlx5Device *dev);
+/* Is it this event's turn for that kind of trouble?  Counts it. */
+bool mlx5_hostile(Mlx5Device *dev, uint32_t kind);
+
+/* ---- mlx5_dma: false when the access did not happen ---- */
+bool mlx5_dma_read(Mlx5Device *dev, uint64_t addr, void *buf, size_t len);
+bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf, size_t len);
+/* The same for data under a key: what a violation's report names. */
+bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
+                   bool write, uint32_t key, uint64_t va);
+void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message);
+void mlx5_dma_reset(Mlx5Device *dev);
+/* pas: big-endian 64-bit page addresses, inside a command's mailbox */
+bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
+                   uint32_t page_shift, uint64_t offset, uint64_t len);
+bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
+                        uint64_t offset, uint64_t len);
+void mlx5_buf_free(Mlx5Buf *buf);
+bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p, size_t n);
+bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
+                    size_t n);
+/* A doorbell record's address: as given, or inside a umem. */
+bool mlx5_dbr_init(Mlx5Device *dev, uint64_t *dbr, bool in_umem,
+                   uint32_t umem_id, uint64_t addr);
+
+/* ---- mlx5_cmd ---- */
+void mlx5_cmd_doorbell(Mlx5Device *dev, uint32_t slots);
+void mlx5_cmd_init(Mlx5Device *dev);
+void mlx5_cmd_reset(Mlx5Device *dev);
+void mlx5_cmd_exit(Mlx5Device *dev);
+
+/* ---- mlx5_caps ---- */
+void mlx5_caps_reset(Mlx5Device *dev);
+/* The port's GID is fe80:: and this. */
+uint64_t mlx5_port_guid(const Mlx5Device *dev);
+
+/* ---- mlx5_res ---- */
+/* Is that page of BAR 0 an allocated UAR? */
+bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar);
+
+/* ---- mlx5_eq ---- */
+/* To the EQ that asked for this type of event; none: dropped. */
+void mlx5_event(Mlx5Device *dev, uint8_t type, uint8_t sub_type,
+                const void *data, size_t len);
+void mlx5_eq_post(Mlx5Device *dev, uint32_t eqn, uint8_t type, uint8_t sub_type,
+                  const void *data, size_t len);
+bool mlx5_eq_wants(Mlx5Device *dev, uint8_t type);
+/* The UAR's EQ register: the EQ's number and the consumer's index. */
+void mlx5_eq_doorbell(Mlx5Device *dev, uint32_t value);
+/* A QP's, SRQ's or CQ's asynchronous event, by its number. */
+void mlx5_event_qp(Mlx5Device *dev, uint8_t type, uint32_t qpn);
+void mlx5_event_srq(Mlx5Device *dev, uint8_t type, uint32_t srqn);
+
+/* ---- mlx5_cq ---- */
+void mlx5_cq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);
+/* cqe: op_own has the opcode only; owner and wqe format are filled in here. */
+void mlx5_cq_post(Mlx5Device *dev, uint32_t cqn, struct mlx5_cqe64 *cqe,
+                  bool solicited);
+bool mlx5_cq_exists(Mlx5Device *dev, uint32_t cqn);
+
+/* ---- mlx5_qp, mlx5_send ---- */
+void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);
+
+/* ---- mlx5_fabric ---- */
+void mlx5_fabric_join(Mlx5Device *dev);
+void mlx5_fabric_leave(Mlx5Device *dev);
+void mlx5_fabric_reset(Mlx5Device *dev);        /* multicast groups go */
+uint64_t mlx5_fabric_guid(const Mlx5Device *dev);
+void mlx5_fabric_gid(const Mlx5Device *dev, uint8_t *gid);
+
+/* ---- mlx5_test ---- */
+void mlx5_test_init(Mlx5Device *dev);
+
+/* ---- begin and end of each part: init at realize, reset empties ---- */
+void mlx5_res_init(Mlx5Device *dev);
+void mlx5_eq_init(Mlx5Device *dev);
+void mlx5_cq_init(Mlx5Device *dev);
+void mlx5_mkey_init(Mlx5Device *dev);
+void mlx5_qp_init(Mlx5Device *dev);
+void mlx5_srq_init(Mlx5Device *dev);
+void mlx5_fault_init(Mlx5Device *dev);
+void mlx5_res_reset(Mlx5Device *dev);
+void mlx5_eq_reset(Mlx5Device *dev);
+void mlx5_cq_reset(Mlx5Device *dev);
+void mlx5_mkey_reset(Mlx5Device *dev);
+void mlx5_qp_reset(Mlx5Device *dev);
+void mlx5_srq_reset(Mlx5Device *dev);
+void mlx5_fault_reset(Mlx5Device *dev);
+
+/* ---- command handlers, by the file that has them ---- */
+/* mlx5_mkey */
+Mlx5CmdFn mlx5_create_mkey, mlx5_destroy_mkey, mlx5_query_mkey;
+/* mlx5_qp */
+Mlx5CmdFn mlx5_create_qp, mlx5_destroy_qp, mlx5_query_qp, mlx5_modify_qp;
+Mlx5CmdFn mlx5_attach_mcg, mlx5_detach_mcg;
+/* mlx5_srq */
+Mlx5CmdFn mlx5_create_rmp, mlx5_destroy_rmp, mlx5_query_rmp, mlx5_modify_rmp;
+Mlx5CmdFn mlx5_create_xrc_srq, mlx5_destroy_xrc_srq, mlx5_query_xrc_srq;
+Mlx5CmdFn mlx5_arm_xrc_srq, mlx5_create_srq, mlx5_destroy_srq, mlx5_query_srq;
+Mlx5CmdFn mlx5_arm_srq;
+/* mlx5_fault */
+Mlx5CmdFn mlx5_page_fault_resume;
+/* mlx5_caps */
+Mlx5CmdFn mlx5_query_hca_cap, mlx5_set_hca_cap, mlx5_query_adapter;
+Mlx5CmdFn mlx5_query_issi, mlx5_set_issi, mlx5_query_pages;
+Mlx5CmdFn mlx5_query_vport_context, mlx5_modify_vport_context;
+Mlx5CmdFn mlx5_query_vport_gid, mlx5_query_vport_pkey, mlx5_access_reg;
+Mlx5CmdFn mlx5_query_special_contexts, mlx5_mad_ifc, mlx5_query_vport_counter;
+/* mlx5_res */
+Mlx5CmdFn mlx5_alloc_pd, mlx5_dealloc_pd, mlx5_alloc_xrcd, mlx5_dealloc_xrcd;
+Mlx5CmdFn mlx5_alloc_td, mlx5_dealloc_td, mlx5_alloc_uar, mlx5_dealloc_uar;
+Mlx5CmdFn mlx5_create_uctx, mlx5_destroy_uctx, mlx5_create_umem;
+Mlx5CmdFn mlx5_destroy_umem, mlx5_alloc_q_counter, mlx5_dealloc_q_counter;
+Mlx5CmdFn mlx5_query_q_counter;
+/* mlx5_eq, mlx5_cq */
+Mlx5CmdFn mlx5_create_eq, mlx5_destroy_eq, mlx5_query_eq;
+Mlx5CmdFn mlx5_create_cq, mlx5_destroy_cq, mlx5_query_cq, mlx5_modify_cq;
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Every access to guest memory, and the check of each.
+ *
+ * All the device's DMA goes through dma_access().  It fails when the adapter
+ * is gone, when the guest took bus mastering away, or when the bus or an IOMMU
+ * says so; the caller treats that like a cable that was cut.  Only RAM is
+ * reached: an adapter that could store to a BAR could reset itself in the
+ * middle of its own work.
+ *
+ * The oracle.  The guest tells, by messages to the test BAR, which pages it
+ * maps for DMA and which it unmaps again.  An access to a page whose last
+ * mapping is gone is a bug of the driver, and reported here, where it happens.
+ * A page of which nothing was ever said is not checked.
+ */
+#include "mlx5.h"
+#include "qemu/error-report.h"
+#include "trace.h"
+
+enum {
+    MAX_REPORTS = 20,
+    MAX_KNOWN_PAGES = 1 << 23,          /* a guest cannot eat our memory */
+    MAX_BUF_PAGES = 1 << 20,
+    MIN_PAGE_SHIFT = 12,
+    MAX_PAGE_SHIFT = 43,                /* five bits of log_page_size */
+};
+
+#define PAGE_BYTES (1ULL << MIN_PAGE_SHIFT)
+
+/* ---- the oracle ---- */
+
+void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message)
+{
+    uint64_t pfn = message >> MIN_PAGE_SHIFT;
+    uint64_t end = pfn + (message >> 1 & 0x7ff) + 1;
+    bool map = message & 1;
+
+    for (; pfn < end; pfn++) {
+        gpointer key = GSIZE_TO_POINTER(pfn), value;
+        size_t count;
+
+        if (g_hash_table_lookup_extended(dev->dma_pages, key, NULL, &value)) {
+            count = GPOINTER_TO_SIZE(value);
+        } else if (map && g_hash_table_size(dev->dma_pages) < MAX_KNOWN_PAGES) {
+            count = 0;
+        } else {
+            /* Mapped before anyone told us: other mappings may be, too. */
+            continue;
+        }
+        count = map ? count + 1 : count - MIN(count, 1);
+        g_hash_table_insert(dev->dma_pages, key, GSIZE_TO_POINTER(count));
+    }
+}
+
+void mlx5_dma_reset(Mlx5Device *dev)
+{
+    g_hash_table_remove_all(dev->dma_pages);
+}
+
+static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
+                          bool write, uint32_t key, uint64_t va)
+{
+    dev->violation.kind = write ? 2 : 1;
+    dev->violation.addr = addr;
+    dev->violation.key = key;
+    dev->violation.va = va;
+    mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
+    if (dev->counter[MLX5_COUNTER_DMA_VIOLATIONS] > MAX_REPORTS) {
+        return;
+    }
+    error_report("mlx5: DMA check: %s of %zu bytes at 0x%" PRIx64
+                 " (mkey 0x%x, va 0x%" PRIx64 ") after it was unmapped",
+                 write ? "write" : "read", len, addr, key, va);
+}
+
+/* One report an access is enough. */
+static void dma_check(Mlx5Device *dev, uint64_t addr, size_t len, bool write,
+                      uint32_t key, uint64_t va)
+{
+    uint64_t pfn = addr >> MIN_PAGE_SHIFT;
+    uint64_t last = (addr + len - 1) >> MIN_PAGE_SHIFT;
+    bool known = false;
+    gpointer value;
+
+    if (!g_hash_table_size(dev->dma_pages)) {
+        return;
+    }
+    for (; pfn <= last; pfn++) {
+        if (!g_hash_table_lookup_extended(dev->dma_pages, GSIZE_TO_POINTER(pfn),
+                                          NULL, &value)) {
+            continue;
+        }
+        known = true;
+        if (!value) {
+            dma_violation(dev, MAX(addr, pfn << MIN_PAGE_SHIFT), len, write,
+                          key, va);
+            break;
+        }
+    }
+    mlx5_count(dev, MLX5_COUNTER_DMA_CHECKED, known);
+}
+
+/* ---- the access ---- */
+
+static bool dma_possible(Mlx5Device *dev, uint64_t addr, size_t len)
+{
+    uint16_t command = pci_get_word(PCI_DEVICE(dev)->config + PCI_COMMAND);
+
+    return !dev->removed && (command & PCI_COMMAND_MASTER) &&
+           addr + len - 1 >= addr;
+}
+
+static bool dma_access(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
+                       bool write, uint32_t key, uint64_t va)
+{
+    const MemTxAttrs attrs = { .memory = true };
+
+    if (!len) {
+        return true;
+    }
+    if (!dma_possible(dev, addr, len) ||
+        pci_dma_rw(PCI_DEVICE(dev), addr, buf, len,
+                   write ? DMA_DIRECTION_FROM_DEVICE : DMA_DIRECTION_TO_DEVICE,
+                   attrs) != MEMTX_OK) {
+        mlx5_count(dev, MLX5_COUNTER_DMA_DROPPED, 1);
+        trace_mlx5_dma_dropped(dev->lid, addr, len, write, key, va);
+        return false;
+    }
+    mlx5_count(dev, write ? MLX5_COUNTER_DMA_WRITES : MLX5_COUNTER_DMA_READS,
+               1);
+    dma_check(dev, addr, len, write, key, va);
+    return true;
+}
+
+bool mlx5_dma_read(Mlx5Device *dev, uint64_t addr, void *buf, size_t len)
+{
+    return dma_access(dev, addr, buf, len, false, 0, 0);
+}
+
+bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf, size_t len)
+{
+    return dma_access(dev, addr, (void *)buf, len, true, 0, 0);
+}
+
+bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
+                   bool write, uint32_t key, uint64_t va)
+{
+    trace_mlx5_dma_data(dev->lid, addr, len, write, key, va);
+    return dma_access(dev, addr, buf, len, write, key, va);
+}
+
+/* ---- a queue's memory ---- */
+
+static bool buf_shape_valid(uint32_t page_shift, uint64_t offset, uint64_t len)
+{
+    return page_shift >= MIN_PAGE_SHIFT && page_shift <= MAX_PAGE_SHIFT &&
+           offset < 1ULL << page_shift && len &&
+           len <= (uint64_t)MAX_BUF_PAGES << page_shift;
+}
+
+bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
+                   uint32_t page_shift, uint64_t offset, uint64_t len)
+{
+    size_t at = (const uint8_t *)pas - cmd->in;
+    uint64_t nr, i;
+
+    memset(buf, 0, sizeof(*buf));
+    if (!buf_shape_valid(page_shift, offset, len) || at > cmd->in_len) {
+        return false;
+    }
+    nr = DIV_ROUND_UP(offset + len, 1ULL << page_shift);
+    if (nr > (cmd->in_len - at) / sizeof(uint64_t)) {
+        return false;
+    }
+    buf->pas = g_new(uint64_t, nr);
+    for (i = 0; i < nr; i++) {
+        /* The lowest bits of an entry are access rights, in some lists. */
+        buf->pas[i] = ldq_be_p((const uint8_t *)pas + i * sizeof(uint64_t)) &
+                      ~(PAGE_BYTES - 1);
+    }
+    buf->nr_pages = nr;
+    buf->page_shift = page_shift;
+    buf->offset = offset;
+    buf->len = len;
+    return true;
+}
+
+bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
+                        uint64_t offset, uint64_t len)
+{
+    Mlx5Buf *umem = mlx5_table_get(&dev->umems, umem_id);
+    uint64_t begin, first, nr;
+
+    memset(buf, 0, sizeof(*buf));
+    if (!umem || !len || offset >= umem->len || len > umem->len - offset) {
+        return false;
+    }
+    begin = umem->offset + offset;
+    first = begin >> umem->page_shift;
+    nr = ((begin + len - 1) >> umem->page_shift) - first + 1;
+    buf->pas = g_memdup2(umem->pas + first, nr * sizeof(uint64_t));
+    buf->nr_pages = nr;
+    buf->page_shift = umem->page_shift;
+    buf->offset = begin & MAKE_64BIT_MASK(0, umem->page_shift);
+    buf->len = len;
+    return true;
+}
+
+void mlx5_buf_free(Mlx5Buf *buf)
+{
+    g_free(buf->pas);
+    memset(buf, 0, sizeof(*buf));
+}
+
+/* The address of byte off, and how many bytes follow it in its page. */
+static uint64_t buf_addr(const Mlx5Buf *b, uint64_t off, uint64_t *left)
+{
+    uint64_t at = b->offset + off;
+    uint64_t in_page = at & MAKE_64BIT_MASK(0, b->page_shift);
+
+    *left = (1ULL << b->page_shift) - in_page;
+    return b->pas[at >> b->page_shift] + in_page;
+}
+
+static bool buf_access(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p,
+                       size_t n, bool write)
+{
+    if (off > b->len || n > b->len - off) {
+        return false;
+    }
+    while (n) {
+        uint64_t left;
+        uint64_t addr = buf_addr(b, off, &left);
+        size_t now = MIN(n, left);
+
+        if (!dma_access(dev, addr, p, now, write, 0, 0)) {
+            return false;
+        }
+        p = (uint8_t *)p + now;
+        off += now;
+        n -= now;
+    }
+    return true;
+}
+
+bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p, size_t n)
+{
+    return buf_access(dev, b, off, p, n, false);
+}
+
+bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
+                    size_t n)
+{
+    return buf_access(dev, b, off, (void *)p, n, true);
+}
+
+bool mlx5_dbr_init(Mlx5Device *dev, uint64_t *dbr, bool in_umem,
+                   uint32_t umem_id, uint64_t addr)
+{
+    Mlx5Buf *umem;
+    uint64_t left;
+
+    if (in_umem) {
+        umem = mlx5_table_get(&dev->umems, umem_id);
+        if (!umem || umem->len < sizeof(*dbr) ||
+            addr > umem->len - sizeof(*dbr)) {
+            return false;
+        }
+        addr = buf_addr(umem, addr, &left);
+    }
+    *dbr = addr;
+    /* Two words of four bytes, which the driver keeps in one cache line. */
+    return addr % sizeof(*dbr) == 0;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The fabric: adapters of one name reach each other by LID, and the LID 0 or
+ * their own is themselves.  Multicast groups are attached here.
+ *
+ * An adapter that was removed is off the fabric at once: every step looks its
+ * peer up anew.
+ */
+#include "mlx5_qp.h"
+#include "trace.h"
+
+enum { MAX_GROUP_MEMBERS = 1024 };
+
+typedef struct Mlx5McGroup {
+    QLIST_ENTRY(Mlx5McGroup) entry;
+    uint8_t gid[16];
+    uint32_t qpn;
+} Mlx5McGroup;
+
+static QLIST_HEAD(, Mlx5Device) adapters = QLIST_HEAD_INITIALIZER(adapters);
+
+void mlx5_fabric_join(Mlx5Device *dev)
+{
+    QLIST_INSERT_HEAD(&adapters, dev, fabric_entry);
+}
+
+static void drop_groups(Mlx5Device *dev)
+{
+    Mlx5McGroup *group, *next;
+
+    QLIST_FOREACH_SAFE(group, &dev->mc_groups, entry, next) {
+        QLIST_REMOVE(group, entry);
+        g_free(group);
+    }
+}
+
+void mlx5_fabric_reset(Mlx5Device *dev)
+{
+    drop_groups(dev);
+}
+
+void mlx5_fabric_leave(Mlx5Device *dev)
+{
+    drop_groups(dev);
+    QLIST_REMOVE(dev, fabric_entry);
+}
+
+Mlx5Device *mlx5_fabric_find(Mlx5Device *dev, uint16_t lid)
+{
+    Mlx5Device *other;
+
+    QLIST_FOREACH(other, &adapters, fabric_entry) {
+        if (other->lid == lid && !other->removed && !dev->removed &&
+            !g_strcmp0(other->fabric, dev->fabric)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/* fe80::, and an EUI-64 made of the LID. */
+void mlx5_fabric_gid(const Mlx5Device *dev, uint8_t *gid)
+{
+    stq_be_p(gid, 0xfe80ull << 48);
+    stq_be_p(gid + 8, mlx5_fabric_guid(dev));
+}
+
+uint64_t mlx5_fabric_guid(const Mlx5Device *dev)
+{
+    return 0x0002c90300000000ull | (uint64_t)dev->lid << 8 | 1;
+}
+
+static void deliver(Mlx5Device *dev, Mlx5Packet *p)
+{
+    Mlx5McGroup *group, *next;
+    Mlx5QP *qp;
+
+    QLIST_FOREACH_SAFE(group, &dev->mc_groups, entry, next) {
+        qp = mlx5_qp_get(dev, group->qpn);
+        if (!qp || memcmp(group->gid, p->send->av.rgid, 16) ||
+            (qp == p->from && MLX5_PRM_GET(qpc, qp->qpc, block_lb_mc))) {
+            continue;
+        }
+        mlx5_recv_datagram(dev, group->qpn, p);
+    }
+}
+
+void mlx5_fabric_multicast(Mlx5Packet *p)
+{
+    Mlx5Device *other;
+
+    QLIST_FOREACH(other, &adapters, fabric_entry) {
+        if (!other->removed &&
+            !g_strcmp0(other->fabric, p->from->dev->fabric)) {
+            deliver(other, p);
+        }
+    }
+}
+
+static Mlx5McGroup *find_member(Mlx5Device *dev, Mlx5Cmd *cmd, unsigned *n)
+{
+    uint8_t *gid = MLX5_PRM_PTR(attach_to_mcg_in, cmd->in, multicast_gid);
+    uint32_t qpn = MLX5_PRM_GET(attach_to_mcg_in, cmd->in, qpn);
+    Mlx5McGroup *group;
+
+    *n = 0;
+    QLIST_FOREACH(group, &dev->mc_groups, entry) {
+        if (group->qpn == qpn && !memcmp(group->gid, gid, 16)) {
+            return group;
+        }
+        ++*n;
+    }
+    return NULL;
+}
+
+uint8_t mlx5_attach_mcg(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    unsigned n;
+    Mlx5McGroup *group = find_member(dev, cmd, &n);
+
+    if (!mlx5_qp_get(dev, MLX5_PRM_GET(attach_to_mcg_in, cmd->in, qpn))) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    if (group) {
+        return MLX5_CMD_STAT_OK;
+    }
+    if (n == MAX_GROUP_MEMBERS) {
+        return MLX5_CMD_STAT_NO_RES_ERR;
+    }
+    group = g_new0(Mlx5McGroup, 1);
+    group->qpn = MLX5_PRM_GET(attach_to_mcg_in, cmd->in, qpn);
+    memcpy(group->gid, MLX5_PRM_PTR(attach_to_mcg_in, cmd->in, multicast_gid),
+           16);
+    QLIST_INSERT_HEAD(&dev->mc_groups, group, entry);
+    return MLX5_CMD_STAT_OK;
+}
+
+uint8_t mlx5_detach_mcg(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    unsigned n;
+    Mlx5McGroup *group = find_member(dev, cmd, &n);
+
+    if (!group) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    QLIST_REMOVE(group, entry);
+    g_free(group);
+    return MLX5_CMD_STAT_OK;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Memory keys: their contexts, their translation tables, the commands that
+ * create, destroy and query them.
+ *
+ * A table is kept as hardware keeps it.  A key that was revoked keeps its
+ * translations; a UMR replaces whole 64-byte granules counted from the
+ * region's start.  So a driver that enables a recycled key without writing
+ * all of it, or that forgets its neighbours in a granule, is seen to do so.
+ */
+#include "mlx5_xlt.h"
+#include "qemu/cutils.h"
+#include "trace.h"
+
+enum {
+    FIRST_INDEX = 0x10,                 /* below: MLX5_TERMINATE_LKEY etc. */
+    LAST_INDEX = (1 << 24) - 1,
+    MAX_XLT_BYTES = 1u << 31,           /* 1 TiB of 4 KiB pages */
+};
+
+static uint8_t *block_get(Mlx5Mkey *mkey, uint32_t nr, bool make)
+{
+    if (mkey->last && mkey->last_block == nr) {
+        return mkey->last;
+    }
+    uint8_t *block = g_hash_table_lookup(mkey->xlt, GUINT_TO_POINTER(nr));
+
+    if (!block && make) {
+        block = g_malloc0(MLX5_XLT_BLOCK);
+        g_hash_table_insert(mkey->xlt, GUINT_TO_POINTER(nr), block);
+    }
+    if (block) {
+        mkey->last_block = nr;
+        mkey->last = block;
+    }
+    return block;
+}
+
+static void block_drop(Mlx5Mkey *mkey, uint32_t nr)
+{
+    mkey->last = NULL;
+    g_hash_table_remove(mkey->xlt, GUINT_TO_POINTER(nr));
+}
+
+void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
+                         size_t len)
+{
+    const uint8_t *from = data;
+
+    while (len) {
+        uint32_t nr = off / MLX5_XLT_BLOCK, in = off % MLX5_XLT_BLOCK;
+        size_t n = MIN(len, MLX5_XLT_BLOCK - in);
+        bool zero = buffer_is_zero(from, n);
+        uint8_t *block = block_get(mkey, nr, !zero);
+
+        if (block) {
+            memcpy(block + in, from, n);
+            if (zero && buffer_is_zero(block, MLX5_XLT_BLOCK)) {
+                block_drop(mkey, nr);
+            }
+        }
+        from += n;
+        off += n;
+        len -= n;
+    }
+}
+
+void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len)
+{
+    uint8_t *to = data;
+
+    while (len) {
+        uint32_t in = off % MLX5_XLT_BLOCK;
+        size_t n = MIN(len, MLX5_XLT_BLOCK - in);
+        uint8_t *block = block_get(mkey, off / MLX5_XLT_BLOCK, false);
+
+        if (block) {
+            memcpy(to, block + in, n);
+        } else {
+            memset(to, 0, n);
+        }
+        to += n;
+        off += n;
+        len -= n;
+    }
+}
+
+uint32_t mlx5_mkey_key(const Mlx5Mkey *mkey)
+{
+    return mkey->index << 8 | MLX5_PRM_GET(mkc, mkey->mkc, mkey_7_0);
+}
+
+Mlx5Mkey *mlx5_mkey_find(Mlx5Device *dev, uint32_t key)
+{
+    return mlx5_table_get(&dev->mkeys, key >> 8);
+}
+
+static void mkey_free(void *opaque)
+{
+    Mlx5Mkey *mkey = opaque;
+
+    g_hash_table_destroy(mkey->xlt);
+    g_free(mkey);
+}
+
+static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd)
+{
+    size_t head = MLX5_BYTES(create_mkey_in);
+    uint64_t octos = MLX5_PRM_GET(create_mkey_in, cmd->in,
+                                  translations_octword_actual_size);
+
+    if (octos * 16 > mkey->xlt_bytes || octos * 16 > cmd->in_len - head) {
+        return false;
+    }
+    mlx5_mkey_xlt_write(mkey, 0, cmd->in + head, octos * 16);
+    return true;
+}
+
+/* The pages of a umem as present MTTs: a key that DEVX made over one. */
+uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    void *mkc = MLX5_PRM_PTR(create_mkey_in, cmd->in, memory_key_mkey_entry);
+    uint64_t octos = MLX5_PRM_GET(mkc, mkc, translations_octword_size);
+    Mlx5Mkey *mkey;
+
+    if (octos * 16 > MAX_XLT_BYTES ||
+        MLX5_PRM_GET(create_mkey_in, cmd->in, mkey_umem_valid)) {
+        return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
+    mkey = g_new0(Mlx5Mkey, 1);
+    memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
+    mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    mkey->xlt_bytes = octos * 16;
+    mkey->pg_access = MLX5_PRM_GET(create_mkey_in, cmd->in, pg_access);
+    if (!take_pas(mkey, cmd)) {
+        mkey_free(mkey);
+        return MLX5_CMD_STAT_BAD_INP_LEN_ERR;
+    }
+    if (!mlx5_table_add(&dev->mkeys, mkey, &mkey->index)) {
+        mkey_free(mkey);
+        return MLX5_CMD_STAT_NO_RES_ERR;
+    }
+    MLX5_PRM_SET(create_mkey_out, cmd->out, mkey_index, mkey->index);
+    trace_mlx5_mkey_create(mkey->index, octos, mkey->pg_access);
+    return MLX5_CMD_STAT_OK;
+}
+
+uint8_t mlx5_destroy_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t index = MLX5_PRM_GET(destroy_mkey_in, cmd->in, mkey_index);
+
+    trace_mlx5_mkey_destroy(index);
+    return mlx5_table_del(&dev->mkeys, index) ? MLX5_CMD_STAT_OK
+                                              : MLX5_CMD_STAT_BAD_RES_ERR;
+}
+
+uint8_t mlx5_query_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    Mlx5Mkey *mkey = mlx5_table_get(&dev->mkeys,
+                                    MLX5_PRM_GET(query_mkey_in, cmd->in,
+                                                 mkey_index));
+
+    if (!mkey) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    memcpy(MLX5_PRM_PTR(query_mkey_out, cmd->out, memory_key_mkey_entry),
+           mkey->mkc, sizeof(mkey->mkc));
+    return MLX5_CMD_STAT_OK;
+}
+
+void mlx5_mkey_init(Mlx5Device *dev)
+{
+    mlx5_table_init(&dev->mkeys, FIRST_INDEX, LAST_INDEX, mkey_free);
+}
+
+void mlx5_mkey_reset(Mlx5Device *dev)
+{
+    mlx5_table_reset(&dev->mkeys);
+}

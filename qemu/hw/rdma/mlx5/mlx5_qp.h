@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Queue pairs, shared receive queues, page faults: what the transport shares.
+ *
+ * A message is moved in pieces.  The requester owns it from the fetch of its
+ * WQE to its completion; the responder's half of its state is in the peer's
+ * Mlx5Recv.  Neither keeps a pointer to the other: every step looks the peer
+ * up by (LID, QPN), so a QP may be destroyed at any moment.  A step that finds
+ * a page missing records a fault and stops; the resume runs the requester
+ * again, which goes on at the byte where it stopped.
+ */
+#ifndef HW_RDMA_MLX5_QP_H
+#define HW_RDMA_MLX5_QP_H
+
+#include "mlx5_xlt.h"
+
+enum {
+    MLX5_MAX_WQE = 1024,
+    MLX5_MAX_SGES = 64,
+    MLX5_PIECE = 64 * KiB,              /* copied at a time */
+    MLX5_GRH = 40,
+    MLX5_UD_MTU = 4096,
+};
+
+typedef struct Mlx5Sge {
+    uint64_t va;
+    uint32_t key;
+    uint32_t len;
+    const uint8_t *data;                /* inline: no key */
+} Mlx5Sge;
+
+typedef struct Mlx5SgList {
+    Mlx5Sge sge[MLX5_MAX_SGES];
+    unsigned nr;
+    uint64_t len;
+} Mlx5SgList;
+
+/* A receive WQE that a message is being put into. */
+typedef struct Mlx5Recv {
+    bool active;
+    uint32_t src_qpn;                   /* whom to wake after a fault */
+    uint16_t src_lid;
+    uint32_t srqn;                      /* 0: the QP's own queue */
+    uint16_t wqe_index;
+    Mlx5SgList sgl;
+} Mlx5Recv;
+
+/* A SQ WQE in progress. */
+typedef struct Mlx5Send {
+    bool active;
+    uint8_t wqe[MLX5_MAX_WQE];
+    size_t wqe_len;
+    uint8_t opcode;
+    uint16_t index;                     /* as in the WQE and its CQE */
+    uint8_t flags;                      /* fm_ce_se */
+    uint32_t imm;                       /* big-endian, as found */
+    uint32_t xrc_srqn;
+    struct mlx5_av av;                  /* UD */
+    uint64_t raddr;
+    uint32_t rkey;
+    uint64_t operand[4];                /* atomics: swap or add, compare, masks */
+    uint64_t original;                  /* what an atomic found */
+    bool executed;                      /* an atomic's change is made */
+    unsigned rnr, retries;
+    Mlx5SgList sgl;
+    uint64_t done;                      /* bytes that are where they belong */
+} Mlx5Send;
+
+/* A UMR WQE that takes its time, beside others of its queue. */
+typedef struct Mlx5UmrWqe {
+    QSIMPLEQ_ENTRY(Mlx5UmrWqe) entry;
+    int64_t when;
+    uint8_t wqe[MLX5_MAX_WQE];
+    size_t wqe_len;
+    uint16_t index;
+    uint8_t flags;
+} Mlx5UmrWqe;
+
+enum { MLX5_SIDE_SEND, MLX5_SIDE_RECV, MLX5_SIDES };
+
+typedef struct Mlx5Fault Mlx5Fault;
+
+struct Mlx5QP {
+    Mlx5Device *dev;
+    uint8_t qpc[MLX5_BYTES(qpc)];       /* as created and modified */
+    uint32_t qpn;
+    uint8_t state;                      /* MLX5_QP_STATE_* */
+    Mlx5Buf buf;
+    uint64_t dbr;
+    uint64_t sq_offset;
+    uint32_t rq_entries, rq_stride, sq_entries;
+    uint16_t sq_ci, rq_ci;              /* WQEs taken, blocks for the SQ */
+    uint16_t sq_known;                  /* producer index at the last look */
+
+    QEMUTimer *timer;                   /* runs the requester */
+    QEMUTimer *rq_timer;                /* in error: flushes late receives */
+    QEMUTimer *umr_timer;
+    QSIMPLEQ_HEAD(, Mlx5UmrWqe) umrs;
+    Mlx5Send send;
+    Mlx5Recv recv;
+    Mlx5Fault *fault[MLX5_SIDES];       /* outstanding, one a side at most */
+};
+
+struct Mlx5SRQ {
+    Mlx5Device *dev;
+    uint32_t srqn, pdn, cqn, xrcd, user_index;
+    bool xrc;
+    Mlx5Buf buf;
+    uint64_t dbr;
+    uint32_t entries, stride;
+    uint16_t head;                      /* the next WQE's index */
+    uint16_t taken;                     /* WQEs taken since creation */
+    uint16_t lwm;
+    bool armed, error;
+    uint8_t context[MLX5_BYTES(wq)];    /* for queries, with its own layout */
+};
+
+static inline uint8_t mlx5_qp_type(const Mlx5QP *qp)
+{
+    return MLX5_PRM_GET(qpc, qp->qpc, st);
+}
+
+static inline bool mlx5_qp_is_ud(const Mlx5QP *qp)
+{
+    uint8_t type = mlx5_qp_type(qp);
+
+    return type == MLX5_QP_ST_UD || type == MLX5_QP_ST_QP0 ||
+           type == MLX5_QP_ST_QP1;
+}
+
+/* ---- mlx5_qp ---- */
+Mlx5QP *mlx5_qp_get(Mlx5Device *dev, uint32_t qpn);
+/* To the error state: work is flushed, the driver hears of event if not 0. */
+void mlx5_qp_error(Mlx5QP *qp, uint8_t event);
+bool mlx5_qp_has_srq(const Mlx5QP *qp);
+
+/* ---- mlx5_send ---- */
+void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
+void mlx5_send_timer(void *qp);
+void mlx5_umr_timer(void *qp);
+void mlx5_send_flush(Mlx5QP *qp);
+void mlx5_send_reset(Mlx5QP *qp);
+/* Completes the current WQE with an error and breaks the QP. */
+void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
+
+/* ---- mlx5_wqe: parsing ---- */
+bool mlx5_wqe_parse_send(Mlx5QP *qp, Mlx5Send *send);
+bool mlx5_wqe_parse_recv(Mlx5SgList *list, const uint8_t *wqe, size_t len);
+
+/* ---- mlx5_sgl: between a list of segments and a buffer ---- */
+Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
+                         const Mlx5SgList *list, uint64_t off, void *buf,
+                         size_t len, size_t *done, Mlx5Missing *missing);
+
+/* ---- mlx5_recv: the responder, called by the requester's steps ---- */
+typedef enum Mlx5Answer {
+    MLX5_ANSWER_DONE,
+    MLX5_ANSWER_WAIT,                   /* a fault: the resume kicks again */
+    MLX5_ANSWER_RNR,                    /* no receive WQE */
+    MLX5_ANSWER_SILENCE,                /* nobody there, or not ready */
+    MLX5_ANSWER_ACCESS,                 /* NAK: remote access error */
+    MLX5_ANSWER_INVALID,                /* NAK: invalid request */
+    MLX5_ANSWER_OPERATION,              /* NAK: remote operational error */
+} Mlx5Answer;
+
+typedef struct Mlx5Packet {
+    Mlx5QP *from;
+    Mlx5Send *send;
+    uint8_t *data;
+    size_t len;                         /* of data */
+    uint64_t off;                       /* of data in the message */
+    size_t done;                        /* out: bytes of data consumed */
+} Mlx5Packet;
+
+Mlx5QP *mlx5_recv_peer(Mlx5QP *from);
+Mlx5Answer mlx5_recv_send(Mlx5QP *qp, Mlx5Packet *p);
+Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p);
+Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p);
+Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p);
+/* A whole datagram of p->len bytes; never waits. */
+void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p);
+void mlx5_recv_flush(Mlx5QP *qp);
+void mlx5_recv_timer(void *qp);
+/* RC: how long a sender waits after RNR, ns. */
+int64_t mlx5_recv_rnr_ns(Mlx5QP *qp);
+
+/* ---- mlx5_srq ---- */
+Mlx5SRQ *mlx5_srq_get(Mlx5Device *dev, uint32_t srqn);
+/* Takes the next WQE: false when there is none. */
+bool mlx5_srq_take(Mlx5SRQ *srq, uint8_t *wqe, uint16_t *index);
+
+/* ---- mlx5_umr: returns a CQE syndrome, 0 is good ---- */
+uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len);
+/* Send with invalidate: false when the key cannot be invalidated so. */
+bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn);
+
+/* ---- mlx5_fault ---- */
+typedef struct Mlx5FaultInfo {
+    uint8_t subtype;                    /* MLX5_PFAULT_SUBTYPE_* */
+    uint8_t type;                       /* MLX5_WQE_PF_TYPE_* */
+    uint32_t wq;                        /* QPN or SRQN: WQE faults */
+    uint16_t wqe_index;
+    uint32_t committed;
+    uint32_t packet_len;
+    uint32_t key, op_len;               /* RDMA and memory faults */
+    uint64_t va;
+} Mlx5FaultInfo;
+
+/* The QP's side waits from now on until the driver resumes it. */
+void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
+                      const Mlx5Missing *missing);
+void mlx5_fault_cancel(Mlx5QP *qp);
+/* The driver gave up on a fault of that side; mlx5_send and mlx5_recv do it. */
+void mlx5_send_fault_failed(Mlx5QP *qp);
+void mlx5_recv_fault_failed(Mlx5QP *qp);
+
+/* ---- mlx5_fabric ---- */
+Mlx5Device *mlx5_fabric_find(Mlx5Device *dev, uint16_t lid);
+void mlx5_fabric_multicast(Mlx5Packet *p);
+
+#endif

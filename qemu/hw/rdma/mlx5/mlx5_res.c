@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Objects by number, and those that are little more than a number: protection
+ * domains, XRC and transport domains, UARs, user contexts, user memory,
+ * counter sets.
+ *
+ * Numbers are given out round robin, so that one that was just freed does not
+ * come back at once: whoever still uses it is found out, by us or the driver.
+ */
+#include "mlx5.h"
+
+enum {
+    MAX_PDS = 1 << 16,
+    MAX_XRCDS = 1 << 10,
+    MAX_TDS = 1 << 8,
+    MAX_UCTXS = 1 << 8,
+    MAX_UMEMS = 1 << 16,
+    MAX_COUNTER_SETS = 1 << 8,
+    NR_UARS = MLX5_BAR_SIZE >> MLX5_ADAPTER_PAGE_SHIFT,
+};
+
+/* What stands in a table for an object that has no state. */
+static char nothing;
+
+/* ---- tables ---- */
+
+void mlx5_table_init(Mlx5Table *t, uint32_t first, uint32_t last,
+                     GDestroyNotify destroy)
+{
+    t->objs = g_hash_table_new_full(NULL, NULL, NULL, destroy);
+    t->first = t->next = first;
+    t->last = last;
+}
+
+void *mlx5_table_get(Mlx5Table *t, uint32_t nr)
+{
+    return g_hash_table_lookup(t->objs, GUINT_TO_POINTER(nr));
+}
+
+bool mlx5_table_add(Mlx5Table *t, void *obj, uint32_t *nr)
+{
+    if (g_hash_table_size(t->objs) > t->last - t->first) {
+        return false;
+    }
+    /* At least one number is free: this ends. */
+    while (mlx5_table_get(t, t->next)) {
+        t->next = t->next == t->last ? t->first : t->next + 1;
+    }
+    *nr = t->next;
+    t->next = t->next == t->last ? t->first : t->next + 1;
+    g_hash_table_insert(t->objs, GUINT_TO_POINTER(*nr), obj);
+    return true;
+}
+
+bool mlx5_table_del(Mlx5Table *t, uint32_t nr)
+{
+    return g_hash_table_remove(t->objs, GUINT_TO_POINTER(nr));
+}
+
+void mlx5_table_reset(Mlx5Table *t)
+{
+    g_hash_table_remove_all(t->objs);
+    t->next = t->first;
+}
+
+void mlx5_table_free(Mlx5Table *t)
+{
+    g_hash_table_destroy(t->objs);
+    t->objs = NULL;
+}
+
+/* ---- objects that are a number ---- */
+
+static uint8_t res_alloc(Mlx5Table *t, uint32_t *nr)
+{
+    return mlx5_table_add(t, &nothing, nr) ? MLX5_CMD_STAT_OK :
+                                             MLX5_CMD_STAT_NO_RES_ERR;
+}
+
+static uint8_t res_free(Mlx5Table *t, uint32_t nr)
+{
+    return mlx5_table_del(t, nr) ? MLX5_CMD_STAT_OK : MLX5_CMD_STAT_BAD_RES_ERR;
+}
+
+uint8_t mlx5_alloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->pds, &nr);
+
+    MLX5_PRM_SET(alloc_pd_out, cmd->out, pd, nr);
+    return status;
+}
+
+uint8_t mlx5_dealloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->pds, MLX5_PRM_GET(dealloc_pd_in, cmd->in, pd));
+}
+
+uint8_t mlx5_alloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->xrcds, &nr);
+
+    MLX5_PRM_SET(alloc_xrcd_out, cmd->out, xrcd, nr);
+    return status;
+}
+
+uint8_t mlx5_dealloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->xrcds, MLX5_PRM_GET(dealloc_xrcd_in, cmd->in, xrcd));
+}
+
+uint8_t mlx5_alloc_td(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->tds, &nr);
+
+    MLX5_PRM_SET(alloc_transport_domain_out, cmd->out, transport_domain, nr);
+    return status;
+}
+
+uint8_t mlx5_dealloc_td(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->tds,
+                    MLX5_PRM_GET(dealloc_transport_domain_in, cmd->in,
+                                 transport_domain));
+}
+
+uint8_t mlx5_alloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->uars, &nr);
+
+    MLX5_PRM_SET(alloc_uar_out, cmd->out, uar, nr);
+    return status;
+}
+
+uint8_t mlx5_dealloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->uars, MLX5_PRM_GET(dealloc_uar_in, cmd->in, uar));
+}
+
+bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar)
+{
+    return mlx5_table_get(&dev->uars, uar);
+}
+
+uint8_t mlx5_create_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->uctxs, &nr);
+
+    MLX5_PRM_SET(create_uctx_out, cmd->out, uid, nr);
+    return status;
+}
+
+uint8_t mlx5_destroy_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->uctxs, MLX5_PRM_GET(destroy_uctx_in, cmd->in, uid));
+}
+
+/* ---- counter sets: nothing that they count ever happens here ---- */
+
+uint8_t mlx5_alloc_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = 0;
+    uint8_t status = res_alloc(&dev->counter_sets, &nr);
+
+    MLX5_PRM_SET(alloc_q_counter_out, cmd->out, counter_set_id, nr);
+    return status;
+}
+
+uint8_t mlx5_dealloc_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->counter_sets,
+                    MLX5_PRM_GET(dealloc_q_counter_in, cmd->in,
+                                 counter_set_id));
+}
+
+uint8_t mlx5_query_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t nr = MLX5_PRM_GET(query_q_counter_in, cmd->in, counter_set_id);
+
+    return mlx5_table_get(&dev->counter_sets, nr) ? MLX5_CMD_STAT_OK :
+                                                    MLX5_CMD_STAT_BAD_RES_ERR;
+}
+
+/* ---- user memory: pages of queues and doorbell records ---- */
+
+static void umem_free(void *opaque)
+{
+    mlx5_buf_free(opaque);
+    g_free(opaque);
+}
+
+static bool umem_init(Mlx5Buf *umem, Mlx5Cmd *cmd)
+{
+    void *in = MLX5_PRM_PTR(create_umem_in, cmd->in, umem);
+    uint32_t shift = MLX5_PRM_GET(umem, in, log_page_size) +
+                     MLX5_ADAPTER_PAGE_SHIFT;
+    uint32_t offset = MLX5_PRM_GET(umem, in, page_offset);
+    uint64_t nr = MLX5_PRM_GET(umem, in, num_of_mtt);
+
+    if (!nr || nr > cmd->in_len || offset >= 1ULL << shift) {
+        return false;
+    }
+    return mlx5_buf_init(umem, cmd, MLX5_PRM_PTR(umem, in, mtt), shift, offset,
+                         (nr << shift) - offset);
+}
+
+uint8_t mlx5_create_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    Mlx5Buf *umem = g_new0(Mlx5Buf, 1);
+    uint32_t nr;
+
+    if (!umem_init(umem, cmd)) {
+        umem_free(umem);
+        return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
+    if (!mlx5_table_add(&dev->umems, umem, &nr)) {
+        umem_free(umem);
+        return MLX5_CMD_STAT_NO_RES_ERR;
+    }
+    MLX5_PRM_SET(create_umem_out, cmd->out, umem_id, nr);
+    return MLX5_CMD_STAT_OK;
+}
+
+/* Queues have copied what they need: there is no one left behind. */
+uint8_t mlx5_destroy_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    return res_free(&dev->umems,
+                    MLX5_PRM_GET(destroy_umem_in, cmd->in, umem_id));
+}
+
+/* ---- begin and end ---- */
+
+void mlx5_res_init(Mlx5Device *dev)
+{
+    mlx5_table_init(&dev->pds, 1, MAX_PDS - 1, NULL);
+    mlx5_table_init(&dev->xrcds, 1, MAX_XRCDS - 1, NULL);
+    mlx5_table_init(&dev->tds, 1, MAX_TDS - 1, NULL);
+    mlx5_table_init(&dev->uctxs, 1, MAX_UCTXS - 1, NULL);
+    mlx5_table_init(&dev->uars, MLX5_FIRST_UAR, NR_UARS - 1, NULL);
+    mlx5_table_init(&dev->umems, 1, MAX_UMEMS - 1, umem_free);
+    mlx5_table_init(&dev->counter_sets, 1, MAX_COUNTER_SETS - 1, NULL);
+}
+
+void mlx5_res_reset(Mlx5Device *dev)
+{
+    mlx5_table_reset(&dev->pds);
+    mlx5_table_reset(&dev->xrcds);
+    mlx5_table_reset(&dev->tds);
+    mlx5_table_reset(&dev->uctxs);
+    mlx5_table_reset(&dev->uars);
+    mlx5_table_reset(&dev->umems);
+    mlx5_table_reset(&dev->counter_sets);
+}

@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The requester: takes WQEs off a send queue and sees them through.
+ *
+ * One WQE of a queue is in progress at a time; a step moves up to MLX5_PIECE
+ * bytes and comes back to the main loop, so that one QP's megabytes do not
+ * hold up another's UMR.  What stops a step is a local fault (the resume
+ * kicks), the peer's fault (its resume kicks us), no receive WQE (a timer) or
+ * silence (a timer, and an error in the end).
+ */
+#include "mlx5_qp.h"
+#include "trace.h"
+
+enum {
+    PIECES_PER_RUN = 16,
+    SMALL_TIMEOUT = 17,                 /* 4.096 us << 17 = 0.54 s */
+    INFINITE_RNR = 7,
+};
+
+static void arm(Mlx5QP *qp, int64_t ns)
+{
+    timer_mod_ns(qp->timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + ns);
+}
+
+void mlx5_send_kick(Mlx5QP *qp)
+{
+    if (qp->sq_entries) {
+        arm(qp, 0);
+    }
+}
+
+void mlx5_send_reset(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr;
+
+    qp->send.active = false;
+    timer_del(qp->umr_timer);
+    while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
+        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+        g_free(umr);
+    }
+}
+
+void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value)
+{
+    Mlx5QP *qp = mlx5_qp_get(dev, (value & 0xffffffff) >> 8);
+
+    if (!qp || MLX5_PRM_GET(qpc, qp->qpc, uar_page) != uar) {
+        trace_mlx5_sq_doorbell_ignored(uar, value);
+        mlx5_count(dev, MLX5_COUNTER_DROPS, 1);
+        return;
+    }
+    mlx5_count(dev, MLX5_COUNTER_DOORBELLS, 1);
+    if (!timer_pending(qp->timer)) {
+        mlx5_send_kick(qp);
+    }
+}
+
+/* ---- completions ---- */
+
+static void complete_good(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                          uint8_t flags, uint32_t bytes)
+{
+    struct mlx5_cqe64 cqe = { };
+
+    if (!(flags & MLX5_WQE_CTRL_CQ_UPDATE)) {
+        return;
+    }
+    cqe.srqn = cpu_to_be32(MLX5_PRM_GET(qpc, qp->qpc, user_index));
+    cqe.byte_cnt = cpu_to_be32(bytes);
+    cqe.sop_drop_qpn = cpu_to_be32(opcode << 24 | qp->qpn);
+    cqe.wqe_counter = cpu_to_be16(index);
+    cqe.op_own = MLX5_CQE_REQ << 4;
+    mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
+}
+
+static void complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                         uint8_t syndrome)
+{
+    struct mlx5_cqe64 cqe = { };
+    struct mlx5_err_cqe *err = (void *)&cqe;
+
+    err->srqn = cpu_to_be32(MLX5_PRM_GET(qpc, qp->qpc, user_index));
+    err->syndrome = syndrome;
+    err->s_wqe_opcode_qpn = cpu_to_be32(opcode << 24 | qp->qpn);
+    err->wqe_counter = cpu_to_be16(index);
+    err->op_own = MLX5_CQE_REQ_ERR << 4;
+    trace_mlx5_send_error(qp->qpn, index, opcode, syndrome);
+    mlx5_count(qp->dev, MLX5_COUNTER_CQES_ERROR, 1);
+    mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
+}
+
+static void send_done(Mlx5QP *qp, uint32_t bytes)
+{
+    Mlx5Send *s = &qp->send;
+
+    s->active = false;
+    mlx5_count(qp->dev, MLX5_COUNTER_MESSAGES, 1);
+    complete_good(qp, s->opcode, s->index, s->flags, bytes);
+}
+
+void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome)
+{
+    Mlx5Send *s = &qp->send;
+
+    s->active = false;
+    complete_bad(qp, s->opcode, s->index, syndrome);
+    mlx5_qp_error(qp, 0);
+}
+
+/* ---- taking WQEs ---- */
+
+static bool sq_read(Mlx5QP *qp, uint16_t block, void *to, size_t len)
+{
+    uint64_t size = (uint64_t)qp->sq_entries * MLX5_SEND_WQE_BB;
+    uint64_t off = (uint64_t)(block & (qp->sq_entries - 1)) * MLX5_SEND_WQE_BB;
+    size_t n = MIN(len, size - off);
+
+    return mlx5_buf_read(qp->dev, &qp->buf, qp->sq_offset + off, to, n) &&
+           (n == len || mlx5_buf_read(qp->dev, &qp->buf, qp->sq_offset,
+                                      (uint8_t *)to + n, len - n));
+}
+
+static bool sq_has_work(Mlx5QP *qp)
+{
+    uint32_t count;
+    uint16_t producer;
+
+    if (qp->sq_known != qp->sq_ci) {
+        return true;
+    }
+    if (!mlx5_dma_read(qp->dev, qp->dbr + 4 * MLX5_SND_DBR, &count, 4)) {
+        return false;
+    }
+    producer = be32_to_cpu(count);
+    if ((uint16_t)(producer - qp->sq_ci) <= qp->sq_entries) {
+        qp->sq_known = producer;
+    }
+    return qp->sq_known != qp->sq_ci;
+}
+
+/* The next WQE into qp->send; false: the queue holds garbage. */
+static bool sq_take(Mlx5QP *qp)
+{
+    Mlx5Send *s = &qp->send;
+    struct mlx5_wqe_ctrl_seg ctrl;
+    uint32_t word, blocks;
+
+    s->opcode = 0xff;
+    s->index = qp->sq_ci;
+    if (!sq_read(qp, qp->sq_ci, &ctrl, sizeof(ctrl))) {
+        return false;
+    }
+    word = be32_to_cpu(ctrl.opmod_idx_opcode);
+    s->opcode = word;
+    s->index = word >> 8;
+    s->flags = ctrl.fm_ce_se;
+    s->wqe_len = (be32_to_cpu(ctrl.qpn_ds) & MLX5_WQE_CTRL_DS_MASK) * 16;
+    blocks = DIV_ROUND_UP(s->wqe_len, MLX5_SEND_WQE_BB);
+    if (!blocks || blocks > (uint16_t)(qp->sq_known - qp->sq_ci) ||
+        be32_to_cpu(ctrl.qpn_ds) >> 8 != qp->qpn ||
+        !sq_read(qp, qp->sq_ci, s->wqe, s->wqe_len)) {
+        return false;
+    }
+    qp->sq_ci += blocks;
+    s->active = true;
+    s->executed = false;
+    s->rnr = s->retries = 0;
+    s->done = 0;
+    mlx5_count(qp->dev, MLX5_COUNTER_WQES, 1);
+    return true;
+}
+
+/* After an error nothing is done any more, but all of it is completed. */
+void mlx5_send_flush(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr;
+
+    while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
+        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+        complete_bad(qp, MLX5_OPCODE_UMR, umr->index,
+                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+        g_free(umr);
+    }
+    if (qp->send.active) {
+        qp->send.active = false;
+        complete_bad(qp, qp->send.opcode, qp->send.index,
+                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    }
+    for (unsigned n = 0; n < qp->sq_entries && sq_has_work(qp); n++) {
+        if (!sq_take(qp)) {
+            qp->sq_ci = qp->sq_known;
+            break;
+        }
+        qp->send.active = false;
+        complete_bad(qp, qp->send.opcode, qp->send.index,
+                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    }
+}
+
+/* ---- UMR: beside each other, completed in order ---- */
+
+static void umr_start(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr = g_new0(Mlx5UmrWqe, 1), *last;
+    Mlx5Send *s = &qp->send;
+
+    last = QSIMPLEQ_LAST(&qp->umrs, Mlx5UmrWqe, entry);
+    umr->when = mlx5_when(qp->dev, MLX5_KNOB_UMR_DELAY);
+    if (last) {
+        umr->when = MAX(umr->when, last->when);
+    }
+    memcpy(umr->wqe, s->wqe, s->wqe_len);
+    umr->wqe_len = s->wqe_len;
+    umr->index = s->index;
+    umr->flags = s->flags;
+    s->active = false;
+    QSIMPLEQ_INSERT_TAIL(&qp->umrs, umr, entry);
+    if (!last) {
+        timer_mod_ns(qp->umr_timer, umr->when);
+    }
+}
+
+void mlx5_umr_timer(void *opaque)
+{
+    Mlx5QP *qp = opaque;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    Mlx5UmrWqe *umr;
+    uint8_t syndrome;
+
+    while ((umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now) {
+        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+        syndrome = mlx5_umr_execute(qp, umr->wqe, umr->wqe_len);
+        if (syndrome) {
+            complete_bad(qp, MLX5_OPCODE_UMR, umr->index, syndrome);
+            mlx5_qp_error(qp, 0);
+        } else {
+            complete_good(qp, MLX5_OPCODE_UMR, umr->index, umr->flags, 0);
+        }
+        g_free(umr);
+    }
+    if (umr) {
+        timer_mod_ns(qp->umr_timer, umr->when);
+    } else {
+        mlx5_send_kick(qp);
+    }
+}
+
+/* ---- a step of a message ---- */
+
+static Mlx5Access local_access(Mlx5QP *qp, bool write)
+{
+    return (Mlx5Access) {
+        .pdn = MLX5_PRM_GET(qpc, qp->qpc, pd), .qpn = qp->qpn,
+        .rights = write ? MLX5_RIGHT_LW : MLX5_RIGHT_LR, .write = write,
+        .reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky),
+    };
+}
+
+static void local_fault(Mlx5QP *qp, bool write, const Mlx5Missing *missing)
+{
+    Mlx5Send *s = &qp->send;
+    uint64_t off = s->done;
+    Mlx5FaultInfo info = {
+        .subtype = MLX5_PFAULT_SUBTYPE_WQE,
+        .type = write ? MLX5_WQE_PF_TYPE_REQ_READ_OR_ATOMIC
+                      : MLX5_WQE_PF_TYPE_REQ_SEND_OR_WRITE,
+        .wq = qp->qpn, .wqe_index = s->index, .committed = s->done,
+    };
+
+    for (unsigned i = 0; i < s->sgl.nr; i++) {
+        if (off < s->sgl.sge[i].len) {
+            info.key = s->sgl.sge[i].key;
+            info.op_len = s->sgl.sge[i].len - off;
+            break;
+        }
+        off -= s->sgl.sge[i].len;
+    }
+    mlx5_fault_raise(qp, MLX5_SIDE_SEND, &info, missing);
+}
+
+void mlx5_send_fault_failed(Mlx5QP *qp)
+{
+    if (qp->send.active) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+    }
+}
+
+/* Local memory at the current offset; false: stopped, it is dealt with. */
+static bool local_copy(Mlx5QP *qp, void *buf, size_t len, bool write,
+                       size_t *done)
+{
+    Mlx5Access access = local_access(qp, write);
+    Mlx5Missing missing;
+    Mlx5Result result = mlx5_sgl_copy(qp->dev, &access, &qp->send.sgl,
+                                      qp->send.done, buf, len, done, &missing);
+
+    if (result == MLX5_OK || *done) {
+        return true;
+    }
+    if (result == MLX5_FAULT) {
+        local_fault(qp, write, &missing);
+    } else {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+    }
+    return false;
+}
+
+static int64_t ack_timeout_ns(Mlx5QP *qp)
+{
+    void *ads = MLX5_PRM_PTR(qpc, qp->qpc, primary_address_path);
+    unsigned t = MLX5_PRM_GET(ads, ads, ack_timeout);
+
+    /* 0 is forever; nobody waits that long to see a test fail. */
+    return 4096ll << (t ? MIN(t, 22) : SMALL_TIMEOUT);
+}
+
+/* Nobody answered: again in a while, and an error when that was in vain. */
+static void on_silence(Mlx5QP *qp)
+{
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
+        send_done(qp, 0);
+        mlx5_send_kick(qp);
+        return;
+    }
+    if (qp->send.retries++ >= MLX5_PRM_GET(qpc, qp->qpc, retry_count)) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_TRANSPORT_RETRY_EXC_ERR);
+        return;
+    }
+    mlx5_count(qp->dev, MLX5_COUNTER_RETRIES, 1);
+    arm(qp, ack_timeout_ns(qp));
+}
+
+static void on_rnr(Mlx5QP *qp, Mlx5QP *peer)
+{
+    unsigned allowed = MLX5_PRM_GET(qpc, qp->qpc, rnr_retry);
+
+    if (allowed != INFINITE_RNR && qp->send.rnr++ >= allowed) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_RNR_RETRY_EXC_ERR);
+        return;
+    }
+    mlx5_count(qp->dev, MLX5_COUNTER_RNR_WAITS, 1);
+    arm(qp, mlx5_recv_rnr_ns(peer));
+}
+
+/* True: the step went well. */
+static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
+{
+    switch (answer) {
+    case MLX5_ANSWER_DONE:
+        qp->send.rnr = qp->send.retries = 0;
+        return true;
+    case MLX5_ANSWER_WAIT:
+        break;
+    case MLX5_ANSWER_RNR:
+        on_rnr(qp, peer);
+        break;
+    case MLX5_ANSWER_SILENCE:
+        on_silence(qp);
+        break;
+    case MLX5_ANSWER_ACCESS:
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_ACCESS_ERR);
+        break;
+    case MLX5_ANSWER_INVALID:
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_INVAL_REQ_ERR);
+        break;
+    case MLX5_ANSWER_OPERATION:
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_OP_ERR);
+        break;
+    }
+    return false;
+}
+
+typedef Mlx5Answer RecvFn(Mlx5QP *peer, Mlx5Packet *p);
+
+/* Sends and writes: local memory to the peer. */
+static bool step_out(Mlx5QP *qp, uint8_t *buf, RecvFn *recv)
+{
+    Mlx5Send *s = &qp->send;
+    Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
+    Mlx5QP *peer = mlx5_recv_peer(qp);
+
+    if (!peer) {
+        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+    }
+    if (s->sgl.len > s->done &&
+        !local_copy(qp, buf, MIN(s->sgl.len - s->done, MLX5_PIECE), false,
+                    &p.len)) {
+        return false;
+    }
+    if (!on_answer(qp, peer, recv(peer, &p))) {
+        return false;
+    }
+    s->done += p.done;
+    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, p.done);
+    if (s->done == s->sgl.len) {
+        send_done(qp, 0);
+    }
+    return true;
+}
+
+static bool step_read(Mlx5QP *qp, uint8_t *buf)
+{
+    Mlx5Send *s = &qp->send;
+    Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
+    Mlx5QP *peer = mlx5_recv_peer(qp);
+    size_t done = 0;
+
+    if (!peer) {
+        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+    }
+    p.len = MIN(s->sgl.len - s->done, MLX5_PIECE);
+    if (!on_answer(qp, peer, mlx5_recv_read(peer, &p))) {
+        return false;
+    }
+    if (p.done && !local_copy(qp, buf, p.done, true, &done)) {
+        return false;
+    }
+    s->done += done;
+    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, done);
+    if (s->done == s->sgl.len) {
+        send_done(qp, s->done);
+    }
+    return true;
+}
+
+/* The change is made once; what it found is kept until it is written down. */
+static bool step_atomic(Mlx5QP *qp)
+{
+    Mlx5Send *s = &qp->send;
+    Mlx5Packet p = { .from = qp, .send = s };
+    Mlx5QP *peer = mlx5_recv_peer(qp);
+    uint64_t found;
+    size_t done = 0;
+
+    if (!peer) {
+        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+    }
+    if (!s->executed) {
+        if (!on_answer(qp, peer, mlx5_recv_atomic(peer, &p))) {
+            return false;
+        }
+        s->executed = true;
+    }
+    /* The requester gets it in its own byte order, as the host stored it. */
+    found = cpu_to_le64(s->original);
+    if (!local_copy(qp, (uint8_t *)&found + s->done, 8 - s->done, true,
+                    &done)) {
+        return false;
+    }
+    s->done += done;
+    if (s->done == 8 || !done) {
+        send_done(qp, 8);
+    }
+    return true;
+}
+
+static bool step_datagram(Mlx5QP *qp, uint8_t *buf)
+{
+    Mlx5Send *s = &qp->send;
+    Mlx5Packet p = { .from = qp, .send = s, .data = buf };
+    uint16_t lid = be16_to_cpu(s->av.rlid);
+    Mlx5Device *to;
+
+    if (s->sgl.len > MLX5_UD_MTU) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
+        return false;
+    }
+    while (s->done < s->sgl.len) {
+        if (!local_copy(qp, buf + s->done, s->sgl.len - s->done, false,
+                        &p.len)) {
+            /* What was gathered so far is gathered again after the resume. */
+            s->done = 0;
+            return false;
+        }
+        s->done += p.len;
+    }
+    p.len = s->sgl.len;
+    if (lid >= 0xc000) {
+        mlx5_fabric_multicast(&p);
+    } else if ((to = mlx5_fabric_find(qp->dev, lid))) {
+        mlx5_recv_datagram(to, be32_to_cpu(s->av.dqp_dct) & 0xffffff, &p);
+    }
+    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, p.len);
+    send_done(qp, 0);
+    return true;
+}
+
+static bool step(Mlx5QP *qp, uint8_t *buf)
+{
+    Mlx5Send *s = &qp->send;
+
+    if (mlx5_qp_is_ud(qp)) {
+        return step_datagram(qp, buf);
+    }
+    switch (s->opcode) {
+    case MLX5_OPCODE_SEND:
+    case MLX5_OPCODE_SEND_IMM:
+    case MLX5_OPCODE_SEND_INVAL:
+        return step_out(qp, buf, mlx5_recv_send);
+    case MLX5_OPCODE_RDMA_WRITE:
+    case MLX5_OPCODE_RDMA_WRITE_IMM:
+        return step_out(qp, buf, mlx5_recv_write);
+    case MLX5_OPCODE_RDMA_READ:
+        return step_read(qp, buf);
+    default:
+        return step_atomic(qp);
+    }
+}
+
+/* A WQE was taken: what needs no peer is done at once.  True: go on. */
+static bool begin(Mlx5QP *qp)
+{
+    Mlx5Send *s = &qp->send;
+    int64_t when;
+
+    if (s->opcode == MLX5_OPCODE_UMR) {
+        umr_start(qp);
+        return true;
+    }
+    if (!mlx5_wqe_parse_send(qp, s)) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
+        return false;
+    }
+    if (s->opcode == MLX5_OPCODE_NOP) {
+        send_done(qp, 0);
+        return true;
+    }
+    when = mlx5_when(qp->dev, MLX5_KNOB_WIRE_DELAY);
+    if (when > qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL)) {
+        timer_mod_ns(qp->timer, when);
+        return false;
+    }
+    return true;
+}
+
+/* What was posted before a message must be seen by it: UMRs come first. */
+static bool may_take(Mlx5QP *qp)
+{
+    return QSIMPLEQ_EMPTY(&qp->umrs) ||
+           mlx5_qp_type(qp) == MLX5_QP_ST_REG_UMR;
+}
+
+void mlx5_send_timer(void *opaque)
+{
+    Mlx5QP *qp = opaque;
+    g_autofree uint8_t *buf = NULL;
+
+    if (qp->state == MLX5_QP_STATE_ERR) {
+        mlx5_send_flush(qp);
+        return;
+    }
+    if (qp->state != MLX5_QP_STATE_RTS || qp->fault[MLX5_SIDE_SEND]) {
+        return;
+    }
+    buf = g_malloc(MLX5_PIECE);
+    for (int n = 0; n < PIECES_PER_RUN; n++) {
+        if (!qp->send.active) {
+            if (!may_take(qp) || !sq_has_work(qp)) {
+                return;
+            }
+            if (!sq_take(qp)) {
+                mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
+                return;
+            }
+            if (!begin(qp)) {
+                return;
+            }
+            if (!qp->send.active) {
+                continue;
+            }
+        }
+        if (!step(qp, buf)) {
+            return;
+        }
+    }
+    mlx5_send_kick(qp);
+}

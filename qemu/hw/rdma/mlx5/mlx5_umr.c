@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * UMR WQEs: they change a memory key's context and translations.
+ *
+ *   control (16) | UMR control (48) | mkey segment (64) | data or inline
+ *
+ * The key's index is in the control segment; mkey_mask says which fields of
+ * the context are taken from the mkey segment.  Translations come in
+ * octowords of 16 bytes, 64-byte granules of them, at an offset from the
+ * table's start.
+ */
+#include "mlx5_qp.h"
+#include "trace.h"
+
+enum { GRANULE = 64 };
+
+#define UMR_HEAD (sizeof(struct mlx5_wqe_ctrl_seg) + \
+                  sizeof(struct mlx5_wqe_umr_ctrl_seg) + \
+                  sizeof(struct mlx5_mkey_seg))
+
+#define MKC_FIELD(mask, name) { mask, MLX5_OFF(mkc, name), MLX5_WIDTH(mkc, name) }
+
+static const struct {
+    uint64_t mask;
+    size_t off, width;
+} fields[] = {
+    MKC_FIELD(MLX5_MKEY_MASK_LEN, len),
+    MKC_FIELD(MLX5_MKEY_MASK_LEN, length64),
+    MKC_FIELD(MLX5_MKEY_MASK_PAGE_SIZE, log_page_size),
+    MKC_FIELD(MLX5_MKEY_MASK_START_ADDR, start_addr),
+    MKC_FIELD(MLX5_MKEY_MASK_PD, pd),
+    MKC_FIELD(MLX5_MKEY_MASK_EN_RINVAL, en_rinval),
+    MKC_FIELD(MLX5_MKEY_MASK_KEY, mkey_7_0),
+    MKC_FIELD(MLX5_MKEY_MASK_QPN, qpn),
+    MKC_FIELD(MLX5_MKEY_MASK_LR, lr),
+    MKC_FIELD(MLX5_MKEY_MASK_LW, lw),
+    MKC_FIELD(MLX5_MKEY_MASK_RR, rr),
+    MKC_FIELD(MLX5_MKEY_MASK_RW, rw),
+    MKC_FIELD(MLX5_MKEY_MASK_A, a),
+    MKC_FIELD(MLX5_MKEY_MASK_FREE, free),
+};
+
+static void merge_context(Mlx5Mkey *mkey, const void *seg, uint64_t mask)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        if (mask & fields[i].mask) {
+            mlx5_bits_set(mkey->mkc, fields[i].off, fields[i].width,
+                          mlx5_bits_get(seg, fields[i].off, fields[i].width));
+        }
+    }
+}
+
+/* The new translations, from the WQE itself or from memory. */
+static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
+                          bool is_inline, size_t xlt_len)
+{
+    const struct mlx5_wqe_data_seg *data = (const void *)(wqe + UMR_HEAD);
+    Mlx5Access access = {
+        .pdn = MLX5_PRM_GET(qpc, qp->qpc, pd), .qpn = qp->qpn,
+        .rights = MLX5_RIGHT_LR,
+        .reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky),
+    };
+    g_autofree uint8_t *xlt = g_malloc0(xlt_len);
+    Mlx5Missing missing;
+    size_t done;
+
+    if (is_inline) {
+        if (len - UMR_HEAD < xlt_len) {
+            return NULL;
+        }
+        memcpy(xlt, wqe + UMR_HEAD, xlt_len);
+        return g_steal_pointer(&xlt);
+    }
+    if (len < UMR_HEAD + sizeof(*data) ||
+        be32_to_cpu(data->byte_count) < xlt_len) {
+        return NULL;
+    }
+    if (mlx5_mem_copy(qp->dev, &access, be32_to_cpu(data->lkey),
+                      be64_to_cpu(data->addr), xlt, xlt_len, &done,
+                      &missing) != MLX5_OK) {
+        return NULL;
+    }
+    return g_steal_pointer(&xlt);
+}
+
+static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
+                       size_t len, const struct mlx5_wqe_umr_ctrl_seg *umr)
+{
+    size_t xlt_len = be16_to_cpu(umr->xlt_octowords) * 16;
+    bool is_inline = umr->flags & MLX5_UMR_INLINE;
+    uint64_t off = 0;
+    g_autofree uint8_t *xlt = NULL;
+
+    if (umr->flags & MLX5_UMR_TRANSLATION_OFFSET_EN) {
+        off = ((uint64_t)be32_to_cpu(umr->xlt_offset_47_16) << 16 |
+               be16_to_cpu(umr->xlt_offset)) * 16;
+    }
+    if (!xlt_len) {
+        return true;
+    }
+    if (off % GRANULE || off > mkey->xlt_bytes ||
+        ROUND_UP(xlt_len, GRANULE) > ROUND_UP(mkey->xlt_bytes, GRANULE) - off) {
+        return false;
+    }
+    xlt = fetch_xlt(qp, wqe, len, is_inline, xlt_len);
+    if (!xlt) {
+        return false;
+    }
+    mlx5_mkey_xlt_write(mkey, off, xlt, xlt_len);
+    mlx5_count(qp->dev, MLX5_COUNTER_XLT_BYTES, xlt_len);
+    return true;
+}
+
+static bool umr_allowed(const Mlx5QP *qp, const Mlx5Mkey *mkey, uint8_t flags)
+{
+    bool is_free = MLX5_PRM_GET(mkc, mkey->mkc, free);
+
+    if (!MLX5_PRM_GET(mkc, mkey->mkc, umr_en) ||
+        (mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR &&
+         MLX5_PRM_GET(mkc, mkey->mkc, pd) !=
+         MLX5_PRM_GET(qpc, qp->qpc, pd))) {
+        return false;
+    }
+    switch (flags & (3 << 5)) {
+    case MLX5_UMR_CHECK_NOT_FREE:       /* fails if it is in use */
+        return is_free;
+    case MLX5_UMR_CHECK_FREE:           /* fails if it is free */
+        return !is_free;
+    }
+    return true;
+}
+
+uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
+{
+    const struct mlx5_wqe_ctrl_seg *ctrl = (const void *)wqe;
+    const struct mlx5_wqe_umr_ctrl_seg *umr = (const void *)(ctrl + 1);
+    uint32_t key = be32_to_cpu(ctrl->umr_mkey);
+    Mlx5Mkey *mkey = mlx5_mkey_find(qp->dev, key);
+
+    mlx5_count(qp->dev, MLX5_COUNTER_UMR_WQES, 1);
+    if (len < UMR_HEAD || !mkey || !umr_allowed(qp, mkey, umr->flags)) {
+        trace_mlx5_umr_refused(qp->qpn, key);
+        return MLX5_CQE_SYNDROME_MW_BIND_ERR;
+    }
+    if (mlx5_hostile(qp->dev, MLX5_HOSTILE_UMR)) {
+        return MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR;
+    }
+    if (!update_xlt(qp, mkey, wqe, len, umr)) {
+        trace_mlx5_umr_refused(qp->qpn, key);
+        return MLX5_CQE_SYNDROME_LOCAL_PROT_ERR;
+    }
+    merge_context(mkey, umr + 1, be64_to_cpu(umr->mkey_mask));
+    trace_mlx5_umr(qp->qpn, key, be64_to_cpu(umr->mkey_mask),
+                   be16_to_cpu(umr->xlt_octowords));
+    return 0;
+}
+
+bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn)
+{
+    Mlx5Mkey *mkey = mlx5_mkey_find(dev, key);
+
+    if (!mkey || mlx5_mkey_key(mkey) != key ||
+        !MLX5_PRM_GET(mkc, mkey->mkc, en_rinval) ||
+        MLX5_PRM_GET(mkc, mkey->mkc, free) ||
+        MLX5_PRM_GET(mkc, mkey->mkc, pd) != pdn) {
+        return false;
+    }
+    MLX5_PRM_SET(mkc, mkey->mkc, free, 1);
+    return true;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * WQEs into lists of segments, and copies between such a list and a buffer.
+ *
+ *   control | XRC | datagram | remote address | atomic | data or inline ...
+ *
+ * Whatever the guest wrote is bounded here: a WQE that does not parse is an
+ * error of its QP.
+ */
+#include "mlx5_qp.h"
+#include "trace.h"
+
+enum {
+    INLINE_SEG = 1u << 31,
+    EXTENDED_AV = 1u << 31,             /* the datagram segment is 48 bytes */
+    DS = 16,
+};
+
+typedef struct Cursor {
+    const uint8_t *at, *end;
+} Cursor;
+
+static const void *take(Cursor *c, size_t n)
+{
+    const uint8_t *at = c->at;
+
+    if ((size_t)(c->end - at) < n) {
+        return NULL;
+    }
+    c->at += n;
+    return at;
+}
+
+static bool add_sge(Mlx5SgList *list, Mlx5Sge sge)
+{
+    if (list->nr == MLX5_MAX_SGES) {
+        return false;
+    }
+    if (sge.len) {
+        list->sge[list->nr++] = sge;
+        list->len += sge.len;
+    }
+    return true;
+}
+
+static bool parse_data(Cursor *c, Mlx5SgList *list, bool zero_is_2g)
+{
+    const struct mlx5_wqe_data_seg *data;
+    uint32_t count, size;
+
+    while (c->end - c->at >= DS) {
+        data = (const void *)c->at;
+        count = be32_to_cpu(data->byte_count);
+        if (count & INLINE_SEG) {
+            size = count & MLX5_WQE_INLINE_SEG_BYTE_COUNT_MASK;
+            if (!take(c, ROUND_UP(4 + size, DS)) ||
+                !add_sge(list, (Mlx5Sge) {
+                    .data = (const uint8_t *)data + 4, .len = size })) {
+                return false;
+            }
+            continue;
+        }
+        take(c, DS);
+        if (be32_to_cpu(data->lkey) == MLX5_TERMINATE_LKEY && !zero_is_2g) {
+            return true;
+        }
+        if (!add_sge(list, (Mlx5Sge) {
+                .va = be64_to_cpu(data->addr), .len = count & ~INLINE_SEG,
+                .key = be32_to_cpu(data->lkey) })) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool parse_av(Cursor *c, Mlx5Send *send)
+{
+    const struct mlx5_base_av *base = take(c, sizeof(*base));
+
+    if (!base) {
+        return false;
+    }
+    memset(&send->av, 0, sizeof(send->av));
+    memcpy(&send->av, base, sizeof(*base));
+    if (!(be32_to_cpu(base->dqp_dct) & EXTENDED_AV)) {
+        return true;
+    }
+    if (!take(c, sizeof(send->av) - sizeof(*base))) {
+        return false;
+    }
+    memcpy(&send->av, base, sizeof(send->av));
+    return true;
+}
+
+static bool parse_raddr(Cursor *c, Mlx5Send *send)
+{
+    const struct mlx5_wqe_raddr_seg *seg = take(c, sizeof(*seg));
+
+    if (seg) {
+        send->raddr = be64_to_cpu(seg->raddr);
+        send->rkey = be32_to_cpu(seg->rkey);
+    }
+    return seg;
+}
+
+static bool parse_atomic(Cursor *c, Mlx5Send *send)
+{
+    bool masked = send->opcode == MLX5_OPCODE_ATOMIC_MASKED_CS ||
+                  send->opcode == MLX5_OPCODE_ATOMIC_MASKED_FA;
+    const uint8_t *seg;
+
+    if (!parse_raddr(c, send)) {
+        return false;
+    }
+    seg = take(c, masked ? 32 : 16);
+    if (!seg) {
+        return false;
+    }
+    for (int i = 0; i < 4; i++) {
+        send->operand[i] = i < 2 || masked ? ldq_be_p(seg + 8 * i)
+                                           : UINT64_MAX;
+    }
+    return true;
+}
+
+static bool parse_operation(Mlx5QP *qp, Cursor *c, Mlx5Send *send)
+{
+    switch (send->opcode) {
+    case MLX5_OPCODE_NOP:
+        c->at = c->end;
+        return true;
+    case MLX5_OPCODE_SEND:
+    case MLX5_OPCODE_SEND_IMM:
+    case MLX5_OPCODE_SEND_INVAL:
+        return true;
+    case MLX5_OPCODE_RDMA_READ:
+    case MLX5_OPCODE_RDMA_WRITE:
+    case MLX5_OPCODE_RDMA_WRITE_IMM:
+        return !mlx5_qp_is_ud(qp) && parse_raddr(c, send);
+    case MLX5_OPCODE_ATOMIC_CS:
+    case MLX5_OPCODE_ATOMIC_FA:
+        return !mlx5_qp_is_ud(qp) && parse_atomic(c, send);
+    default:
+        return false;
+    }
+}
+
+bool mlx5_wqe_parse_send(Mlx5QP *qp, Mlx5Send *send)
+{
+    Cursor c = { send->wqe, send->wqe + send->wqe_len };
+    const struct mlx5_wqe_ctrl_seg *ctrl = take(&c, sizeof(*ctrl));
+    const struct mlx5_wqe_xrc_seg *xrc;
+
+    if (!ctrl) {
+        return false;
+    }
+    send->imm = ctrl->imm;
+    send->sgl.nr = 0;
+    send->sgl.len = 0;
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_XRC) {
+        xrc = take(&c, sizeof(*xrc));
+        if (!xrc) {
+            return false;
+        }
+        send->xrc_srqn = be32_to_cpu(xrc->xrc_srqn) & 0xffffff;
+    }
+    if (mlx5_qp_is_ud(qp) && send->opcode != MLX5_OPCODE_NOP &&
+        !parse_av(&c, send)) {
+        return false;
+    }
+    return parse_operation(qp, &c, send) && parse_data(&c, &send->sgl, true);
+}
+
+bool mlx5_wqe_parse_recv(Mlx5SgList *list, const uint8_t *wqe, size_t len)
+{
+    Cursor c = { wqe, wqe + len };
+
+    list->nr = 0;
+    list->len = 0;
+    return parse_data(&c, list, false);
+}
+
+Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
+                         const Mlx5SgList *list, uint64_t off, void *buf,
+                         size_t len, size_t *done, Mlx5Missing *missing)
+{
+    Mlx5Result result = MLX5_OK;
+
+    *done = 0;
+    for (unsigned i = 0; i < list->nr && *done < len; i++) {
+        const Mlx5Sge *sge = &list->sge[i];
+        uint8_t *to = (uint8_t *)buf + *done;
+        size_t n, part;
+
+        if (off >= sge->len) {
+            off -= sge->len;
+            continue;
+        }
+        n = MIN(sge->len - off, len - *done);
+        if (sge->data) {
+            if (access->write) {
+                return MLX5_DENIED;
+            }
+            memcpy(to, sge->data + off, n);
+            part = n;
+        } else {
+            result = mlx5_mem_copy(dev, access, sge->key, sge->va + off, to, n,
+                                   &part, missing);
+        }
+        *done += part;
+        off = 0;
+        if (result != MLX5_OK) {
+            break;
+        }
+    }
+    return result;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Memory keys and the way from (key, address) to DMA addresses.
+ */
+#ifndef HW_RDMA_MLX5_XLT_H
+#define HW_RDMA_MLX5_XLT_H
+
+#include "mlx5.h"
+
+/* Bytes of translations in a block of the sparse table: 512 MTTs or 256 KSMs. */
+enum { MLX5_XLT_BLOCK = 4096 };
+
+/*
+ * The context is kept as the guest wrote it: what a UMR masks in or a query
+ * reads out is that, and nothing can get out of step with it.
+ */
+struct Mlx5Mkey {
+    uint8_t mkc[MLX5_BYTES(mkc)];
+    uint32_t index;
+    uint64_t xlt_bytes;                 /* how many translations it can hold */
+    bool pg_access;                     /* memory scheme: faults by address */
+    /*
+     * Block number -> MLX5_XLT_BLOCK bytes.  Absent is all zero, so that the
+     * 2 GiB of MTTs that a region of 1 TiB has cost nothing until used.
+     */
+    GHashTable *xlt;
+    uint32_t last_block;                /* lookup cache */
+    uint8_t *last;
+};
+
+/* On whose behalf memory is accessed, and what that one may do. */
+typedef struct Mlx5Access {
+    uint32_t pdn, qpn;
+    uint32_t rights;                    /* MLX5_RIGHT_*: all of them needed */
+    bool write;
+    bool reserved_lkey;                 /* may use MLX5_RESERVED_LKEY */
+} Mlx5Access;
+
+enum {
+    MLX5_RIGHT_LR = 1 << 0,
+    MLX5_RIGHT_LW = 1 << 1,
+    MLX5_RIGHT_RR = 1 << 2,
+    MLX5_RIGHT_RW = 1 << 3,
+    MLX5_RIGHT_ATOMIC = 1 << 4,
+};
+
+typedef enum Mlx5Result {
+    MLX5_OK,
+    MLX5_FAULT,                         /* not present: ask the driver */
+    MLX5_DENIED,                        /* never: rights, bounds, key */
+} Mlx5Result;
+
+/* Where a translation stopped, when it did: MLX5_FAULT only. */
+typedef struct Mlx5Missing {
+    uint32_t key;                       /* of the region that has the MTT */
+    uint64_t va;                        /* in that region's own addresses */
+    bool pg_access;
+} Mlx5Missing;
+
+Mlx5Mkey *mlx5_mkey_find(Mlx5Device *dev, uint32_t key);
+uint32_t mlx5_mkey_key(const Mlx5Mkey *mkey);
+/* Translations in bytes; off and len are within xlt_bytes. */
+void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
+                         size_t len);
+void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
+
+/*
+ * Copy between buf and the memory at (key, va).  *done counts the bytes that
+ * made it: with MLX5_FAULT and MLX5_DENIED everything before the hole.
+ */
+Mlx5Result mlx5_mem_copy(Mlx5Device *dev, const Mlx5Access *access,
+                         uint32_t key, uint64_t va, void *buf, size_t len,
+                         size_t *done, Mlx5Missing *missing);
+/* Everything but the presence of the pages. */
+Mlx5Result mlx5_mem_check(Mlx5Device *dev, const Mlx5Access *access,
+                          uint32_t key, uint64_t va, uint64_t len);
+/* The physical address of 8 aligned bytes: for atomics. */
+Mlx5Result mlx5_mem_addr(Mlx5Device *dev, const Mlx5Access *access,
+                         uint32_t key, uint64_t va, size_t len,
+                         uint64_t *addr, Mlx5Missing *missing);
+
+#endif
