@@ -75,8 +75,6 @@ def adapter_args(opts):
     hotplug, not ACPI's.  The IOMMU has to come first."""
     args = ["-device", "intel-iommu,intremap=off,caching-mode=off"] if opts.get("iommu") else []
     if adapters(opts):
-        # Run from its build folder, QEMU does not look where it was told to.
-        args += ["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]
         args += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     more = f",{opts['mlx5']}" if opts.get("mlx5") else ""
     for nr in range(adapters(opts)):

@@ -135,7 +135,9 @@ static uint8_t check_context(Mlx5Device *dev, const Mlx5QP *qp)
         MLX5_PRM_GET(qpc, qpc, log_sq_size) > MAX_LOG_QUEUE) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    if (!mlx5_table_get(&dev->pds, MLX5_PRM_GET(qpc, qpc, pd))) {
+    /* The driver's own queue for UMRs belongs to no domain. */
+    if (MLX5_PRM_GET(qpc, qpc, st) != MLX5_QP_ST_REG_UMR &&
+        !mlx5_table_get(&dev->pds, MLX5_PRM_GET(qpc, qpc, pd))) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     return MLX5_CMD_STAT_OK;

@@ -58,6 +58,7 @@ static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
     Mlx5Access access = {
         .pdn = MLX5_PRM_GET(qpc, qp->qpc, pd), .qpn = qp->qpn,
         .rights = MLX5_RIGHT_LR,
+        .any_pd = mlx5_qp_type(qp) == MLX5_QP_ST_REG_UMR,
         .reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky),
     };
     g_autofree uint8_t *xlt = g_malloc0(xlt_len);

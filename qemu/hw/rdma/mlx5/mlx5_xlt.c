@@ -54,7 +54,8 @@ static Mlx5Mkey *usable(Mlx5Device *dev, const Mlx5Access *access, uint32_t key,
 
     if (!mkey || mlx5_mkey_key(mkey) != key ||
         MLX5_PRM_GET(mkc, mkey->mkc, free) ||
-        MLX5_PRM_GET(mkc, mkey->mkc, pd) != access->pdn) {
+        (!access->any_pd &&
+         MLX5_PRM_GET(mkc, mkey->mkc, pd) != access->pdn)) {
         return NULL;
     }
     qpn = MLX5_PRM_GET(mkc, mkey->mkc, qpn);

@@ -33,6 +33,7 @@ typedef struct Mlx5Access {
     uint32_t pdn, qpn;
     uint32_t rights;                    /* MLX5_RIGHT_*: all of them needed */
     bool write;
+    bool any_pd;                        /* the driver's own: keys of any domain */
     bool reserved_lkey;                 /* may use MLX5_RESERVED_LKEY */
 } Mlx5Access;
 
