@@ -77,5 +77,4 @@ pair atomic_fetch_add - ib_atomic_lat "${P[@]}" -n 500 -A FETCH_AND_ADD
 pair write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
 pair read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
 pair send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
-pair atomic_bw_odp ODP_SUPPORT ib_atomic_bw "${P[@]}" -n 500 --odp
 exit 0

@@ -22,7 +22,7 @@ SURPRISE, EJECT, UNDO = 1, 2, 3
 REGISTERS = {"magic": 0x000, "version": 0x008, "control": 0x010, "scratch": 0x018,
              "resets": 0x020, "nr-counters": 0x028, "nr-knobs": 0x030,
              "violation": 0x038, "violation-addr": 0x050, "violation-key": 0x058,
-             "violation-va": 0x060}
+             "violation-va": 0x060, "key": 0x068, "index": 0x070, "translation": 0x078}
 COUNTERS, KNOBS, COUNTER_NAMES, KNOB_NAMES = 0x1000, 0x2000, 0x4000, 0x8000
 
 
@@ -100,6 +100,12 @@ class Adapter:
         """(kind, address, key, va) of the last one; kind 0: there was none."""
         return tuple(self[name] for name in ("violation", "violation-addr", "violation-key",
                                              "violation-va"))
+
+    def translation(self, key, index):
+        """(page frame, rights: 1 read, 2 write) that a key has at an index."""
+        self["key"], self["index"] = key, index
+        entry = self["translation"]
+        return entry >> 12, entry & 3
 
     def remove(self):
         """Gone without a word: reads are all ones, DMA and interrupts are lost."""

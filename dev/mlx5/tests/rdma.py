@@ -63,12 +63,12 @@ def pfn(address):
 
 
 class End:
-    """One end of a reliable connection."""
+    """One end of a reliable connection; on: another end, whose domain it shares."""
 
-    def __init__(self, device, kind=e.IBV_QPT_RC, pd=None, depth=64, srq=None, rnr_retry=7,
+    def __init__(self, device, kind=e.IBV_QPT_RC, on=None, depth=64, srq=None, rnr_retry=7,
                  retry=7, timeout=10):
-        self.context = pd.ctx if pd else Context(name=device)
-        self.pd = pd or PD(self.context)
+        self.context = on.context if on else Context(name=device)
+        self.pd = on.pd if on else PD(self.context)
         self.cq = CQ(self.context, 4 * depth)
         cap = QPCap(max_send_wr=depth, max_recv_wr=0 if srq else depth, max_send_sge=4,
                     max_recv_sge=0 if srq else 4, max_inline_data=64)

@@ -96,8 +96,9 @@ class Explicit(OdpTest):
     def test_a_read_of_read_only_memory_works(self):
         self.dst[:] = pattern(self.dst.length, 4)
         self.dst.protect(mmap.PROT_READ)
+        mr = self.far.region(self.dst, e.IBV_ACCESS_REMOTE_READ | e.IBV_ACCESS_ON_DEMAND)
         self.assertEqual(self.near.read(self.smr, self.src.address, self.src.length,
-                                        self.dst.address, self.dmr.rkey), e.IBV_WC_SUCCESS)
+                                        self.dst.address, mr.rkey), e.IBV_WC_SUCCESS)
         self.intact()
 
     def test_fork_and_copy_on_write_keep_both_sides_apart(self):
@@ -150,7 +151,7 @@ class Kinds(OdpTest):
 
     def test_a_shared_receive_faults_too(self):
         srq = SRQ(self.far.pd, SrqInitAttr(SrqAttr(max_wr=32)))
-        near, far = End(self.first, pd=self.near.pd), End(self.second, pd=self.far.pd, srq=srq)
+        near, far = End(self.first, on=self.near), End(self.second, on=self.far, srq=srq)
         near.connect(far)
         far.connect(near)
         srq.post_recv(RecvWR(num_sge=1, sg=[SGE(self.dst.address, self.dst.length,

@@ -145,7 +145,7 @@ class Traffic:
 
     def test_a_shared_queue_serves_in_its_own_order(self):
         srq = SRQ(self.far.pd, SrqInitAttr(SrqAttr(max_wr=32)))
-        near, far = End(self.first), End(self.second, pd=self.far.pd, srq=srq)
+        near, far = End(self.first), End(self.second, on=self.far, srq=srq)
         near.connect(far)
         far.connect(near)
         for nr in range(4):

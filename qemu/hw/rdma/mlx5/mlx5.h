@@ -158,6 +158,7 @@ struct Mlx5Device {
     uint8_t iseg[MLX5_ISEG_SIZE];
     QEMUTimer *health;
     uint64_t test_scratch;              /* survives a reset */
+    uint64_t test_key, test_index;      /* whose translation is asked for */
     uint64_t nr_resets;
     struct {
         uint64_t kind, addr, key, va;   /* kind: 1 a read, 2 a write */

@@ -136,8 +136,8 @@ static const Mlx5Cap caps_general[] = {
     GENERAL(page_request_disable, 1),
     GENERAL(log_bf_reg_size, 9),        /* still the place of doorbells */
     GENERAL(num_of_uars_per_page, 1),
+    /* No clock for user space: its page needs the Ethernet driver. */
     GENERAL(device_frequency_mhz, 1000),
-    GENERAL(device_frequency_khz, 1000000),
 };
 
 #define ODP(scheme, service) \

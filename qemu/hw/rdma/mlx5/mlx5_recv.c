@@ -228,6 +228,20 @@ static Mlx5Answer rdma_fault(Mlx5QP *qp, Mlx5Packet *p, uint64_t len,
     return MLX5_ANSWER_WAIT;
 }
 
+/*
+ * XRC checks keys against the domain of the SRQ that the request names, also
+ * where no receive is taken: the QP itself has none.
+ */
+static void rdma_domain(Mlx5QP *qp, const Mlx5Packet *p, Mlx5Access *access)
+{
+    Mlx5SRQ *srq;
+
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_XRC) {
+        srq = srq_of(qp, p);
+        access->pdn = srq ? srq->pdn : UINT32_MAX;
+    }
+}
+
 /* Move p->len bytes between the packet and (rkey, raddr + off). */
 static Mlx5Answer rdma_copy(Mlx5QP *qp, Mlx5Packet *p, uint32_t right,
                             bool write)
@@ -238,6 +252,7 @@ static Mlx5Answer rdma_copy(Mlx5QP *qp, Mlx5Packet *p, uint32_t right,
     Mlx5Result result;
 
     p->done = 0;
+    rdma_domain(qp, p, &access);
     if (!s->sgl.len) {
         return MLX5_ANSWER_DONE;        /* of length 0: no key is looked at */
     }
@@ -369,6 +384,7 @@ Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p)
         return refuse(qp);
     }
     p->len = 8;
+    rdma_domain(qp, p, &access);
     result = mlx5_mem_addr(qp->dev, &access, s->rkey, s->raddr, 8, &addr,
                            &missing);
     if (result == MLX5_FAULT) {

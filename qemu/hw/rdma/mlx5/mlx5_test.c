@@ -11,13 +11,15 @@
  *   0x030  number of knobs         0x040  message to the DMA oracle
  *   0x038, 0x050, 0x058, 0x060     the oracle's last violation: kind (1 read,
  *                                  2 write), address, key, virtual address
+ *   0x068, 0x070, 0x078          a key, an index, and that key's 8 bytes of
+ *                                  translations there (0 where it has none)
  *   0x1000 + 8i   counter i        0x2000 + 8i   knob i
  *   0x4000 + 32i  its name         0x8000 + 32i  its name
  *
  * The BAR goes on working while the adapter is "removed": someone has to plug
  * it in again.
  */
-#include "mlx5.h"
+#include "mlx5_xlt.h"
 #include "block/aio.h"
 #include "hw/qdev-core.h"
 #include "qapi/error.h"
@@ -42,6 +44,9 @@ enum {
     TEST_REG_ADDR = 0x050,
     TEST_REG_KEY = 0x058,
     TEST_REG_VA = 0x060,
+    TEST_REG_XLT_KEY = 0x068,
+    TEST_REG_XLT_INDEX = 0x070,
+    TEST_REG_XLT = 0x078,
     TEST_COUNTERS = 0x1000,
     TEST_KNOBS = 0x2000,
     TEST_COUNTER_NAMES = 0x4000,
@@ -61,6 +66,18 @@ static const char knob_names[MLX5_NR_KNOBS][TEST_NAME_LEN] = {
 #define KNOB_NAME(id, name, value) name,
     MLX5_KNOBS(KNOB_NAME)
 };
+
+static uint64_t test_translation(Mlx5Device *dev)
+{
+    Mlx5Mkey *mkey = mlx5_mkey_find(dev, dev->test_key);
+    uint64_t entry = 0;
+
+    if (mkey && mlx5_mkey_key(mkey) == dev->test_key &&
+        dev->test_index < mkey->xlt_bytes / 8) {
+        mlx5_mkey_xlt_read(mkey, dev->test_index * 8, &entry, 8);
+    }
+    return be64_to_cpu(entry);
+}
 
 static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
 {
@@ -87,6 +104,12 @@ static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
         return dev->violation.key;
     case TEST_REG_VA:
         return dev->violation.va;
+    case TEST_REG_XLT_KEY:
+        return dev->test_key;
+    case TEST_REG_XLT_INDEX:
+        return dev->test_index;
+    case TEST_REG_XLT:
+        return test_translation(dev);
     default:
         return 0;
     }
@@ -171,6 +194,10 @@ static void test_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
         test_control(dev, value);
     } else if (addr == TEST_REG_SCRATCH) {
         dev->test_scratch = value;
+    } else if (addr == TEST_REG_XLT_KEY) {
+        dev->test_key = value;
+    } else if (addr == TEST_REG_XLT_INDEX) {
+        dev->test_index = value;
     } else if (addr == TEST_REG_ORACLE) {
         mlx5_dma_oracle(dev, value);
     } else if (addr >= TEST_KNOBS && addr < TEST_KNOBS + MLX5_NR_KNOBS * 8) {

@@ -109,21 +109,56 @@ static Mlx5Result walk_mtt(Mlx5Mkey *mkey, const Mlx5Access *access,
     return MLX5_OK;
 }
 
+/*
+ * Strided: a header and its entries, each of which gives some bytes a cycle
+ * and moves on by its stride from one cycle to the next.
+ */
+static bool stride_at(Mlx5Mkey *mkey, uint64_t at, unsigned nr, uint64_t cycle,
+                      uint64_t off, struct mlx5_klm *klm, uint64_t *into)
+{
+    struct mlx5_stride_block_entry entry;
+    uint64_t size;
+
+    for (; nr && at + 16 <= mkey->xlt_bytes; nr--, at += 16) {
+        mlx5_mkey_xlt_read(mkey, at, &entry, 16);
+        size = be16_to_cpu(entry.bcount);
+        if (off < size) {
+            klm->key = entry.key;
+            klm->bcount = cpu_to_be32(size);
+            klm->va = cpu_to_be64(be64_to_cpu(entry.va) +
+                                  cycle * be16_to_cpu(entry.stride));
+            *into = off;
+            return true;
+        }
+        off -= size;
+    }
+    return false;
+}
+
 /* One step down: the entry that holds offset off of this key's range. */
 static bool klm_at(Mlx5Mkey *mkey, uint64_t off, struct mlx5_klm *klm,
                    uint64_t *into)
 {
-    uint64_t pos = 0, size;
+    const struct mlx5_stride_block_ctrl_seg *block = (const void *)klm;
+    uint64_t size, cycle;
+    unsigned nr;
 
     for (uint64_t at = 0; at + 16 <= MIN(mkey->xlt_bytes, 65536); at += 16) {
         mlx5_mkey_xlt_read(mkey, at, klm, 16);
         size = be32_to_cpu(klm->bcount);
-        if (off - pos < size) {
-            *into = off - pos;
-            klm->bcount = cpu_to_be32(size);
-            return true;
+        nr = 0;
+        cycle = size;
+        if (be32_to_cpu(block->op) == MLX5_STRIDE_BLOCK_OP) {
+            nr = be16_to_cpu(block->num_entries);
+            size *= be32_to_cpu(block->repeat_count);
         }
-        pos += size;
+        if (off < size) {
+            *into = off;
+            return !nr || stride_at(mkey, at + 16, nr, off / cycle,
+                                    off % cycle, klm, into);
+        }
+        off -= size;
+        at += nr * 16;
     }
     return false;
 }
