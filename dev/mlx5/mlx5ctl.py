@@ -22,7 +22,8 @@ SURPRISE, EJECT, UNDO = 1, 2, 3
 REGISTERS = {"magic": 0x000, "version": 0x008, "control": 0x010, "scratch": 0x018,
              "resets": 0x020, "nr-counters": 0x028, "nr-knobs": 0x030,
              "violation": 0x038, "violation-addr": 0x050, "violation-key": 0x058,
-             "violation-va": 0x060, "key": 0x068, "index": 0x070, "translation": 0x078}
+             "violation-va": 0x060, "key": 0x068, "index": 0x070, "translation": 0x078,
+             "memory-scheme": 0x080}
 COUNTERS, KNOBS, COUNTER_NAMES, KNOB_NAMES = 0x1000, 0x2000, 0x4000, 0x8000
 
 

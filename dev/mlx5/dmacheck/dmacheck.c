@@ -275,19 +275,23 @@ static void detach_all(void)
 static int __init dmacheck_init(void)
 {
 	struct pci_dev *pdev = NULL;
-	int ret;
+	int ret, nr = 0;
 
 	ret = bus_register_notifier(&pci_bus_type, &bus_nb);
 	if (ret)
 		return ret;
 	for_each_pci_dev(pdev) {
-		ret = is_adapter(pdev) ? attach(pdev) : 0;
+		if (!is_adapter(pdev))
+			continue;
+		nr++;
+		ret = attach(pdev);
 		if (ret) {
 			pci_dev_put(pdev);
 			goto err_detach;
 		}
 	}
-	ret = register_probes();
+	/* Without an adapter every check would pass. */
+	ret = nr ? register_probes() : -ENODEV;
 	if (!ret)
 		return 0;
 err_detach:

@@ -233,7 +233,7 @@ void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
     fault->qp = qp;
     fault->side = side;
     fault->info = *info;
-    if (missing->pg_access) {
+    if (dev->memory_faults) {
         /* By address: no queue and no WQE, just the region and the page. */
         fault->info.subtype = MLX5_PFAULT_SUBTYPE_MEMORY;
         fault->info.key = missing->key;

@@ -108,15 +108,22 @@ static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd)
     size_t head = MLX5_BYTES(create_mkey_in);
     uint64_t octos = MLX5_PRM_GET(create_mkey_in, cmd->in,
                                   translations_octword_actual_size);
+    bool mtt = MLX5_PRM_GET(mkc, mkey->mkc, access_mode_1_0) ==
+               MLX5_MKC_ACCESS_MODE_MTT;
 
     if (octos * 16 > mkey->xlt_bytes || octos * 16 > cmd->in_len - head) {
         return false;
+    }
+    /* Without pg_access a list has no rights of its own: all of it is there. */
+    if (mtt && !MLX5_PRM_GET(create_mkey_in, cmd->in, pg_access)) {
+        for (uint64_t at = 0; at < octos * 16; at += 8) {
+            cmd->in[head + at + 7] |= 3;
+        }
     }
     mlx5_mkey_xlt_write(mkey, 0, cmd->in + head, octos * 16);
     return true;
 }
 
-/* The pages of a umem as present MTTs: a key that DEVX made over one. */
 uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *mkc = MLX5_PRM_PTR(create_mkey_in, cmd->in, memory_key_mkey_entry);
@@ -131,7 +138,6 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
     memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
     mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     mkey->xlt_bytes = octos * 16;
-    mkey->pg_access = MLX5_PRM_GET(create_mkey_in, cmd->in, pg_access);
     if (!take_pas(mkey, cmd)) {
         mkey_free(mkey);
         return MLX5_CMD_STAT_BAD_INP_LEN_ERR;
@@ -141,7 +147,7 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     MLX5_PRM_SET(create_mkey_out, cmd->out, mkey_index, mkey->index);
-    trace_mlx5_mkey_create(mkey->index, octos, mkey->pg_access);
+    trace_mlx5_mkey_create(mkey->index, octos);
     return MLX5_CMD_STAT_OK;
 }
 

@@ -13,6 +13,7 @@
  *                                  2 write), address, key, virtual address
  *   0x068, 0x070, 0x078          a key, an index, and that key's 8 bytes of
  *                                  translations there (0 where it has none)
+ *   0x080  1: page faults are of the memory scheme
  *   0x1000 + 8i   counter i        0x2000 + 8i   knob i
  *   0x4000 + 32i  its name         0x8000 + 32i  its name
  *
@@ -47,6 +48,7 @@ enum {
     TEST_REG_XLT_KEY = 0x068,
     TEST_REG_XLT_INDEX = 0x070,
     TEST_REG_XLT = 0x078,
+    TEST_REG_MEMORY = 0x080,
     TEST_COUNTERS = 0x1000,
     TEST_KNOBS = 0x2000,
     TEST_COUNTER_NAMES = 0x4000,
@@ -110,6 +112,8 @@ static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
         return dev->test_index;
     case TEST_REG_XLT:
         return test_translation(dev);
+    case TEST_REG_MEMORY:
+        return dev->memory_faults;
     default:
         return 0;
     }

@@ -68,12 +68,10 @@ static Mlx5Mkey *usable(Mlx5Device *dev, const Mlx5Access *access, uint32_t key,
     return mkey;
 }
 
-static Mlx5Result missing_at(Mlx5Mkey *mkey, uint32_t key, uint64_t va,
-                             Mlx5Missing *missing)
+static Mlx5Result missing_at(uint32_t key, uint64_t va, Mlx5Missing *missing)
 {
     missing->key = key;
     missing->va = va;
-    missing->pg_access = mkey && mkey->pg_access;
     return MLX5_FAULT;
 }
 
@@ -97,7 +95,7 @@ static Mlx5Result walk_mtt(Mlx5Mkey *mkey, const Mlx5Access *access,
     mtt = be64_to_cpu(mtt);
     /* Bit 0: may be read, bit 1: may be written. */
     if (!(mtt & (access->write ? 2 : 1))) {
-        return missing_at(mkey, mlx5_mkey_key(mkey), va, missing);
+        return missing_at(mlx5_mkey_key(mkey), va, missing);
     }
     span->addr = (mtt & ~0xfffull & ~(page - 1)) + off;
     if (shift < 12) {
@@ -189,7 +187,7 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
 
     if (key == MLX5_NULL_MKEY) {
         /* Stands for "nothing here yet" in an implicit region's table. */
-        return depth ? missing_at(NULL, key, va, missing) : MLX5_DENIED;
+        return depth ? missing_at(key, va, missing) : MLX5_DENIED;
     }
     mkey = depth < MAX_DEPTH ? usable(dev, access, key, rights, va, 1) : NULL;
     if (!mkey) {

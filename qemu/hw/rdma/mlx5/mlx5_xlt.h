@@ -18,7 +18,6 @@ struct Mlx5Mkey {
     uint8_t mkc[MLX5_BYTES(mkc)];
     uint32_t index;
     uint64_t xlt_bytes;                 /* how many translations it can hold */
-    bool pg_access;                     /* memory scheme: faults by address */
     /*
      * Block number -> MLX5_XLT_BLOCK bytes.  Absent is all zero, so that the
      * 2 GiB of MTTs that a region of 1 TiB has cost nothing until used.
@@ -55,7 +54,6 @@ typedef enum Mlx5Result {
 typedef struct Mlx5Missing {
     uint32_t key;                       /* of the region that has the MTT */
     uint64_t va;                        /* in that region's own addresses */
-    bool pg_access;
 } Mlx5Missing;
 
 Mlx5Mkey *mlx5_mkey_find(Mlx5Device *dev, uint32_t key);
