@@ -23,7 +23,7 @@ REGISTERS = {"magic": 0x000, "version": 0x008, "control": 0x010, "scratch": 0x01
              "resets": 0x020, "nr-counters": 0x028, "nr-knobs": 0x030,
              "violation": 0x038, "violation-addr": 0x050, "violation-key": 0x058,
              "violation-va": 0x060, "key": 0x068, "index": 0x070, "translation": 0x078,
-             "memory-scheme": 0x080}
+             "memory-scheme": 0x080, "page-shift": 0x088}
 COUNTERS, KNOBS, COUNTER_NAMES, KNOB_NAMES = 0x1000, 0x2000, 0x4000, 0x8000
 
 
@@ -102,11 +102,16 @@ class Adapter:
         return tuple(self[name] for name in ("violation", "violation-addr", "violation-key",
                                              "violation-va"))
 
-    def translation(self, key, index):
-        """(page frame, rights: 1 read, 2 write) that a key has at an index."""
-        self["key"], self["index"] = key, index
+    def translation(self, key, start, offset):
+        """(page frame, rights: 1 read, 2 write) of a region that begins at start,
+        offset bytes into it: its pages may be larger than the machine's."""
+        self["key"] = key
+        shift = self["page-shift"]
+        at = (start & (1 << shift) - 1) + offset
+        self["index"] = at >> shift
         entry = self["translation"]
-        return entry >> 12, entry & 3
+        inside = (at & (1 << shift) - 1) >> 12
+        return ((entry >> 12) + inside if entry & 3 else 0), entry & 3
 
     def remove(self):
         """Gone without a word: reads are all ones, DMA and interrupts are lost."""

@@ -228,7 +228,6 @@ void mlx5_cmd_exit(Mlx5Device *dev);
 /* ---- mlx5_caps ---- */
 void mlx5_caps_reset(Mlx5Device *dev);
 /* The port's GID is fe80:: and this. */
-uint64_t mlx5_port_guid(const Mlx5Device *dev);
 
 /* ---- mlx5_res ---- */
 /* Is that page of BAR 0 an allocated UAR? */
@@ -282,6 +281,7 @@ void mlx5_mkey_reset(Mlx5Device *dev);
 void mlx5_qp_reset(Mlx5Device *dev);
 void mlx5_srq_reset(Mlx5Device *dev);
 void mlx5_fault_reset(Mlx5Device *dev);
+void mlx5_fault_exit(Mlx5Device *dev);
 
 /* ---- command handlers, by the file that has them ---- */
 /* mlx5_mkey */

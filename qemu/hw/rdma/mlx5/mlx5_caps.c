@@ -56,8 +56,6 @@ enum {
     MAD_METHOD_RESPONSE = 0x80,
 };
 
-#define GUID_BASE 0x0002c90300000000ULL
-#define GID_PREFIX 0xfe80000000000000ULL
 #define BOARD_ID "QEMU_MLX5"
 
 /* ---- capabilities ---- */
@@ -90,6 +88,7 @@ static const Mlx5Cap caps_general[] = {
     GENERAL(local_ca_ack_delay, 16),
 
     GENERAL(rc, 1),
+    GENERAL(uc, 1),
     GENERAL(ud, 1),
     GENERAL(xrc, 1),
     GENERAL(atomic, 1),
@@ -283,12 +282,7 @@ uint8_t mlx5_query_special_contexts(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 static uint64_t node_guid(const Mlx5Device *dev)
 {
-    return GUID_BASE | (uint64_t)dev->lid << 8;
-}
-
-uint64_t mlx5_port_guid(const Mlx5Device *dev)
-{
-    return node_guid(dev) | 1;
+    return mlx5_fabric_guid(dev) & ~1ull;
 }
 
 uint8_t mlx5_query_vport_context(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -301,7 +295,7 @@ uint8_t mlx5_query_vport_context(Mlx5Device *dev, Mlx5Cmd *cmd)
     MLX5_PRM_SET(hca_vport_context, c, vport_state, PORT_ACTIVE);
     MLX5_PRM_SET(hca_vport_context, c, system_image_guid, node_guid(dev));
     MLX5_PRM_SET(hca_vport_context, c, node_guid, node_guid(dev));
-    MLX5_PRM_SET(hca_vport_context, c, port_guid, mlx5_port_guid(dev));
+    MLX5_PRM_SET(hca_vport_context, c, port_guid, mlx5_fabric_guid(dev));
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1, dev->port_caps);
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1_field_select, UINT32_MAX);
     MLX5_PRM_SET(hca_vport_context, c, lid, dev->lid);
@@ -346,8 +340,7 @@ uint8_t mlx5_query_vport_gid(Mlx5Device *dev, Mlx5Cmd *cmd)
     }
     MLX5_PRM_SET(query_hca_vport_gid_out, cmd->out, gids_num, nr);
     if (!first) {
-        stq_be_p(gid, GID_PREFIX);
-        stq_be_p(gid + 8, mlx5_port_guid(dev));
+        mlx5_fabric_gid(dev, gid);
     }
     return MLX5_CMD_STAT_OK;
 }

@@ -283,6 +283,12 @@ void mlx5_fault_init(Mlx5Device *dev)
     mlx5_table_init(&dev->faults->table, 1, TOKEN_LAST, fault_free);
 }
 
+void mlx5_fault_exit(Mlx5Device *dev)
+{
+    mlx5_table_free(&dev->faults->table);
+    g_free(dev->faults);
+}
+
 /* After the QPs' reset, which cancelled their faults. */
 void mlx5_fault_reset(Mlx5Device *dev)
 {

@@ -350,6 +350,7 @@ static void device_exit(PCIDevice *pci)
     mlx5_fabric_leave(dev);
     mlx5_reset_all(dev);
     mlx5_cmd_exit(dev);
+    mlx5_fault_exit(dev);
     for (i = 0; i < ARRAY_SIZE(tables); i++) {
         mlx5_table_free(tables[i]);
     }

@@ -442,8 +442,9 @@ static bool step_atomic(Mlx5QP *qp)
         }
         s->executed = true;
     }
-    /* The requester gets it in its own byte order, as the host stored it. */
-    found = cpu_to_le64(s->original);
+    /* In the byte order that the driver asked for: its own, or the wire's. */
+    found = qp->dev->atomic_host_endian ? cpu_to_le64(s->original)
+                                        : cpu_to_be64(s->original);
     if (!local_copy(qp, (uint8_t *)&found + s->done, 8 - s->done, true,
                     &done)) {
         return false;

@@ -14,6 +14,7 @@
  *   0x068, 0x070, 0x078          a key, an index, and that key's 8 bytes of
  *                                  translations there (0 where it has none)
  *   0x080  1: page faults are of the memory scheme
+ *   0x088  the shift of that key's pages
  *   0x1000 + 8i   counter i        0x2000 + 8i   knob i
  *   0x4000 + 32i  its name         0x8000 + 32i  its name
  *
@@ -49,6 +50,7 @@ enum {
     TEST_REG_XLT_INDEX = 0x070,
     TEST_REG_XLT = 0x078,
     TEST_REG_MEMORY = 0x080,
+    TEST_REG_XLT_SHIFT = 0x088,
     TEST_COUNTERS = 0x1000,
     TEST_KNOBS = 0x2000,
     TEST_COUNTER_NAMES = 0x4000,
@@ -69,16 +71,29 @@ static const char knob_names[MLX5_NR_KNOBS][TEST_NAME_LEN] = {
     MLX5_KNOBS(KNOB_NAME)
 };
 
-static uint64_t test_translation(Mlx5Device *dev)
+static Mlx5Mkey *test_mkey(Mlx5Device *dev)
 {
     Mlx5Mkey *mkey = mlx5_mkey_find(dev, dev->test_key);
+
+    return mkey && mlx5_mkey_key(mkey) == dev->test_key ? mkey : NULL;
+}
+
+static uint64_t test_translation(Mlx5Device *dev)
+{
+    Mlx5Mkey *mkey = test_mkey(dev);
     uint64_t entry = 0;
 
-    if (mkey && mlx5_mkey_key(mkey) == dev->test_key &&
-        dev->test_index < mkey->xlt_bytes / 8) {
+    if (mkey && dev->test_index < mkey->xlt_bytes / 8) {
         mlx5_mkey_xlt_read(mkey, dev->test_index * 8, &entry, 8);
     }
     return be64_to_cpu(entry);
+}
+
+static uint64_t test_shift(Mlx5Device *dev)
+{
+    Mlx5Mkey *mkey = test_mkey(dev);
+
+    return mkey ? MLX5_PRM_GET(mkc, mkey->mkc, log_page_size) : 0;
 }
 
 static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
@@ -114,6 +129,8 @@ static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
         return test_translation(dev);
     case TEST_REG_MEMORY:
         return dev->memory_faults;
+    case TEST_REG_XLT_SHIFT:
+        return test_shift(dev);
     default:
         return 0;
     }
