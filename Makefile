@@ -12,7 +12,7 @@ export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
 export MEM SMP DEV MLX5 IOMMU REBOOT SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image qemu vm kunit selftest interop check check-long \
+.PHONY: help tree kernel image qemu vm kunit selftest interop mlx5 check check-long \
 	demo bench consumers refresh series clean clean-cache
 
 help:
@@ -48,9 +48,13 @@ kunit:
 selftest:
 	@$(D)/selftest $(CONFIG)
 
-## make interop [T=glob]        real RDMA clients on rxe, compared with stock
+## make interop [T=glob DEV=mlx5] real RDMA clients on rxe, compared with stock
 interop:
 	@$(D)/interop/run $(CONFIG)
+
+## make mlx5 [T=glob]           the mlx5 adapter's own tests, on the stock driver
+mlx5:
+	@$(D)/mlx5/run $(CONFIG)
 
 ## make check                   everything that decides whether a change is good
 check:

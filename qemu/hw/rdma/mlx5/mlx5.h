@@ -142,7 +142,7 @@ struct Mlx5Device {
     PCIDevice parent_obj;
 
     /* properties, fixed at realize */
-    char *fabric;                       /* adapters of one name reach each other */
+    char *fabric;                       /* adapters of one name meet */
     uint16_t lid;
     bool memory_scheme;                 /* which page-fault scheme is offered */
     bool test_bar;
@@ -200,7 +200,8 @@ bool mlx5_hostile(Mlx5Device *dev, uint32_t kind);
 
 /* ---- mlx5_dma: false when the access did not happen ---- */
 bool mlx5_dma_read(Mlx5Device *dev, uint64_t addr, void *buf, size_t len);
-bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf, size_t len);
+bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf,
+                    size_t len);
 /* The same for data under a key: what a violation's report names. */
 bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
                    bool write, uint32_t key, uint64_t va);
@@ -212,7 +213,8 @@ bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
 bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
                         uint64_t offset, uint64_t len);
 void mlx5_buf_free(Mlx5Buf *buf);
-bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p, size_t n);
+bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p,
+                   size_t n);
 bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
                     size_t n);
 /* A doorbell record's address: as given, or inside a umem. */

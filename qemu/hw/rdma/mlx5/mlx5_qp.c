@@ -199,7 +199,8 @@ uint8_t mlx5_query_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 /* ---- transitions ---- */
 
-#define QPC_FIELD(mask, name) { mask, MLX5_OFF(qpc, name), MLX5_WIDTH(qpc, name) }
+#define QPC_FIELD(mask, name) \
+    { mask, MLX5_OFF(qpc, name), MLX5_WIDTH(qpc, name) }
 #define ADS_FIELD(mask, name) \
     { mask, MLX5_OFF(qpc, primary_address_path) + MLX5_OFF(ads, name), \
       MLX5_WIDTH(ads, name) }

@@ -58,7 +58,7 @@ typedef struct Mlx5Send {
     struct mlx5_av av;                  /* UD */
     uint64_t raddr;
     uint32_t rkey;
-    uint64_t operand[4];                /* atomics: swap or add, compare, masks */
+    uint64_t operand[2];                /* atomics: swap or add, compare */
     uint64_t original;                  /* what an atomic found */
     bool executed;                      /* an atomic's change is made */
     unsigned rnr, retries;

@@ -479,8 +479,11 @@ static bool step_datagram(Mlx5QP *qp, uint8_t *buf)
     p.len = s->sgl.len;
     if (lid >= 0xc000) {
         mlx5_fabric_multicast(&p);
-    } else if ((to = mlx5_fabric_find(qp->dev, lid))) {
-        mlx5_recv_datagram(to, be32_to_cpu(s->av.dqp_dct) & 0xffffff, &p);
+    } else {
+        to = mlx5_fabric_find(qp->dev, lid);
+        if (to) {
+            mlx5_recv_datagram(to, be32_to_cpu(s->av.dqp_dct) & 0xffffff, &p);
+        }
     }
     mlx5_count(qp->dev, MLX5_COUNTER_BYTES, p.len);
     send_done(qp, 0);

@@ -18,7 +18,8 @@ enum { GRANULE = 64 };
                   sizeof(struct mlx5_wqe_umr_ctrl_seg) + \
                   sizeof(struct mlx5_mkey_seg))
 
-#define MKC_FIELD(mask, name) { mask, MLX5_OFF(mkc, name), MLX5_WIDTH(mkc, name) }
+#define MKC_FIELD(mask, name) \
+    { mask, MLX5_OFF(mkc, name), MLX5_WIDTH(mkc, name) }
 
 static const struct {
     uint64_t mask;

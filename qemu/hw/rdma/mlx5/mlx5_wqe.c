@@ -43,30 +43,41 @@ static bool add_sge(Mlx5SgList *list, Mlx5Sge sge)
     return true;
 }
 
-static bool parse_data(Cursor *c, Mlx5SgList *list, bool zero_is_2g)
+static bool parse_inline(Cursor *c, Mlx5SgList *list, uint32_t count)
+{
+    Mlx5Sge sge = {
+        .data = c->at + 4,
+        .len = count & MLX5_WQE_INLINE_SEG_BYTE_COUNT_MASK,
+    };
+
+    return take(c, ROUND_UP(4 + sge.len, DS)) && add_sge(list, sge);
+}
+
+/* To the end of the WQE, or to the key that ends a receive's list. */
+static bool parse_data(Cursor *c, Mlx5SgList *list, bool recv)
 {
     const struct mlx5_wqe_data_seg *data;
-    uint32_t count, size;
+    uint32_t count;
+    Mlx5Sge sge;
 
     while (c->end - c->at >= DS) {
         data = (const void *)c->at;
         count = be32_to_cpu(data->byte_count);
         if (count & INLINE_SEG) {
-            size = count & MLX5_WQE_INLINE_SEG_BYTE_COUNT_MASK;
-            if (!take(c, ROUND_UP(4 + size, DS)) ||
-                !add_sge(list, (Mlx5Sge) {
-                    .data = (const uint8_t *)data + 4, .len = size })) {
+            if (!parse_inline(c, list, count)) {
                 return false;
             }
             continue;
         }
         take(c, DS);
-        if (be32_to_cpu(data->lkey) == MLX5_TERMINATE_LKEY && !zero_is_2g) {
+        sge = (Mlx5Sge) {
+            .va = be64_to_cpu(data->addr), .len = count,
+            .key = be32_to_cpu(data->lkey),
+        };
+        if (recv && sge.key == MLX5_TERMINATE_LKEY) {
             return true;
         }
-        if (!add_sge(list, (Mlx5Sge) {
-                .va = be64_to_cpu(data->addr), .len = count & ~INLINE_SEG,
-                .key = be32_to_cpu(data->lkey) })) {
+        if (!add_sge(list, sge)) {
             return false;
         }
     }
@@ -105,22 +116,17 @@ static bool parse_raddr(Cursor *c, Mlx5Send *send)
 
 static bool parse_atomic(Cursor *c, Mlx5Send *send)
 {
-    bool masked = send->opcode == MLX5_OPCODE_ATOMIC_MASKED_CS ||
-                  send->opcode == MLX5_OPCODE_ATOMIC_MASKED_FA;
-    const uint8_t *seg;
+    const struct mlx5_wqe_atomic_seg *seg;
 
     if (!parse_raddr(c, send)) {
         return false;
     }
-    seg = take(c, masked ? 32 : 16);
-    if (!seg) {
-        return false;
+    seg = take(c, sizeof(*seg));
+    if (seg) {
+        send->operand[0] = be64_to_cpu(seg->swap_add);
+        send->operand[1] = be64_to_cpu(seg->compare);
     }
-    for (int i = 0; i < 4; i++) {
-        send->operand[i] = i < 2 || masked ? ldq_be_p(seg + 8 * i)
-                                           : UINT64_MAX;
-    }
-    return true;
+    return seg;
 }
 
 static bool parse_operation(Mlx5QP *qp, Cursor *c, Mlx5Send *send)
@@ -168,7 +174,7 @@ bool mlx5_wqe_parse_send(Mlx5QP *qp, Mlx5Send *send)
         !parse_av(&c, send)) {
         return false;
     }
-    return parse_operation(qp, &c, send) && parse_data(&c, &send->sgl, true);
+    return parse_operation(qp, &c, send) && parse_data(&c, &send->sgl, false);
 }
 
 bool mlx5_wqe_parse_recv(Mlx5SgList *list, const uint8_t *wqe, size_t len)
@@ -177,7 +183,7 @@ bool mlx5_wqe_parse_recv(Mlx5SgList *list, const uint8_t *wqe, size_t len)
 
     list->nr = 0;
     list->len = 0;
-    return parse_data(&c, list, false);
+    return parse_data(&c, list, true);
 }
 
 Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,

@@ -7,7 +7,7 @@
 
 #include "mlx5.h"
 
-/* Bytes of translations in a block of the sparse table: 512 MTTs or 256 KSMs. */
+/* Bytes in a block of the sparse table: 512 MTTs or 256 KSMs. */
 enum { MLX5_XLT_BLOCK = 4096 };
 
 /*
@@ -32,7 +32,7 @@ typedef struct Mlx5Access {
     uint32_t pdn, qpn;
     uint32_t rights;                    /* MLX5_RIGHT_*: all of them needed */
     bool write;
-    bool any_pd;                        /* the driver's own: keys of any domain */
+    bool any_pd;                        /* the driver's own queue */
     bool reserved_lkey;                 /* may use MLX5_RESERVED_LKEY */
 } Mlx5Access;
 
