@@ -86,7 +86,9 @@ def adapter_args(opts):
 def cmdline(opts):
     words = ["console=ttyS0,115200", "ignore_loglevel", "printk.devkmsg=on", "panic=-1",
              "oops=panic", "random.trust_cpu=on", "rcupdate.rcu_cpu_stall_timeout=120",
-             "watchdog_thresh=60", "workqueue.watchdog_thresh=120", "rdinit=/init", "tsc=nowatchdog"]
+             "watchdog_thresh=60", "workqueue.watchdog_thresh=120", "rdinit=/init", "tsc=nowatchdog",
+             # Counts timer interrupts for a while, of which a busy host delivers too few.
+             "no_timer_check"]
     if opts.get("fakenuma"):
         words.append(f"numa=fake={opts['fakenuma']}")
     if opts.get("hugepages"):

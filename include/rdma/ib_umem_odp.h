@@ -27,20 +27,28 @@ struct ib_odp_chunk;
  * enum ib_odp_fault_flags - what a fault asks for
  * @IB_ODP_FAULT_WRITE: the device is going to write
  * @IB_ODP_FAULT_PREFETCH: it was told to in advance, which is counted apart
+ * @IB_ODP_FAULT_PRESENT: only what the process has mapped anyway; the rest of
+ *	the range stays as it is
  */
 enum ib_odp_fault_flags {
 	IB_ODP_FAULT_WRITE = BIT(0),
 	IB_ODP_FAULT_PREFETCH = BIT(1),
+	IB_ODP_FAULT_PRESENT = BIT(2),
 };
 
 /**
  * struct ib_umem_odp_ops - what a driver with page tables of its own implements
+ * @granule: bytes, a power of two: the device's translations are written in
+ *	blocks of so many, counted from the region's start. A block never belongs
+ *	to two chunks, and what is zapped or unmapped is whole blocks. At least a
+ *	page.
  * @zap: make the device forget [@start, @end) of the chunk, which it must have
  *	done on return. Called under the chunk's lock, before the pages are DMA
  *	unmapped; sleeps. A driver that looks each page up under the chunk's
  *	lock has nothing to forget, and no ops.
  */
 struct ib_umem_odp_ops {
+	unsigned long granule;
 	void (*zap)(struct ib_odp_chunk *chunk, unsigned long start,
 		    unsigned long end);
 };
@@ -51,7 +59,10 @@ struct ib_umem_odp_ops {
  * @ops: the driver's, or NULL
  * @private: the driver's
  * @page_shift: of the entries that the device uses
- * @chunks: struct ib_odp_chunk by address >> IB_ODP_CHUNK_SHIFT; its lock also
+ * @implicit: all of the address space, whatever will be in it
+ * @skew: how far behind each aligned block of IB_ODP_CHUNK_SIZE the chunks
+ *	begin, so that no granule is in two of them; less than a granule
+ * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also
  *	protects lookup against reaping
  * @reap_work: frees chunks that became empty
  * @stats: pages mapped by faults, pages invalidated, pages mapped in advance
@@ -61,6 +72,8 @@ struct ib_umem_odp {
 	const struct ib_umem_odp_ops *ops;
 	void *private;
 	unsigned int page_shift;
+	bool implicit;
+	unsigned long skew;
 	struct xarray chunks;
 	struct work_struct reap_work;
 	struct ib_odp_counters stats;
@@ -75,7 +88,7 @@ struct ib_umem_odp {
 #define IB_ODP_ENTRY_FLAGS	(IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE)
 
 /**
- * struct ib_odp_chunk - the part of an umem that lies in one 2 MiB block
+ * struct ib_odp_chunk - the part of an umem that lies in one block of 2 MiB
  * @notifier: its interval: the block cut to the umem, whole pages
  * @odp: the umem
  * @lock: protects what is below, and whoever uses the pages; taken inside of
@@ -117,11 +130,19 @@ static inline size_t ib_umem_odp_num_pages(struct ib_umem_odp *odp)
 	return (ib_umem_end(odp) - ib_umem_start(odp)) >> odp->page_shift;
 }
 
+static inline unsigned long ib_umem_odp_chunk_index(struct ib_umem_odp *odp,
+						    unsigned long addr)
+{
+	return (addr - odp->skew) >> IB_ODP_CHUNK_SHIFT;
+}
+
 /* Where the chunk that @addr is in ends, at most: how far one fault can go. */
 static inline unsigned long ib_umem_odp_chunk_end(struct ib_umem_odp *odp,
 						  unsigned long addr)
 {
-	return min(ALIGN_DOWN(addr, IB_ODP_CHUNK_SIZE) + IB_ODP_CHUNK_SIZE,
+	unsigned long index = ib_umem_odp_chunk_index(odp, addr);
+
+	return min(((index + 1) << IB_ODP_CHUNK_SHIFT) + odp->skew,
 		   ib_umem_end(odp));
 }
 
@@ -147,11 +168,31 @@ static inline struct page *ib_odp_chunk_page(const struct ib_odp_chunk *chunk,
 	return (struct page *)(entry & ~IB_ODP_ENTRY_FLAGS);
 }
 
+/**
+ * ib_odp_chunk_entry() - what the device may do with a page, and where it is
+ * @chunk: locked, of a device that uses DMA addresses
+ * @addr: the user's address
+ * @dma: set to the page's DMA address where the device may access it
+ *
+ * Return: IB_ODP_ENTRY_READ and _WRITE, or 0: not present.
+ */
+static inline unsigned long ib_odp_chunk_entry(const struct ib_odp_chunk *chunk,
+					       unsigned long addr, dma_addr_t *dma)
+{
+	unsigned int i = ib_odp_chunk_index(chunk, addr);
+
+	lockdep_assert_held(&chunk->lock);
+	*dma = chunk->entries[i] ? chunk->dma[i] : 0;
+	return chunk->entries[i] & IB_ODP_ENTRY_FLAGS;
+}
+
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
 
 struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
 				    size_t size, int access,
 				    const struct ib_umem_odp_ops *ops);
+struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int access,
+					     const struct ib_umem_odp_ops *ops);
 void ib_umem_odp_release(struct ib_umem_odp *odp);
 
 struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
@@ -164,6 +205,13 @@ void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);
 static inline struct ib_umem_odp *
 ib_umem_odp_get(struct ib_device *device, unsigned long addr, size_t size,
 		int access, const struct ib_umem_odp_ops *ops)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline struct ib_umem_odp *
+ib_umem_odp_get_implicit(struct ib_device *device, int access,
+			 const struct ib_umem_odp_ops *ops)
 {
 	return ERR_PTR(-EOPNOTSUPP);
 }

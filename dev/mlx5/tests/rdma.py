@@ -10,7 +10,7 @@ import time
 from pyverbs.addr import AHAttr
 from pyverbs.cq import CQ
 from pyverbs.device import Context
-from pyverbs.mr import MR
+from pyverbs.mr import MR, MW, MWBind, MWBindInfo
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, RecvWR, SendWR
@@ -95,6 +95,15 @@ class End:
 
     def implicit(self, access=ODP):
         return MR(self.pd, 0, access, implicit=True)
+
+    def window(self, mr, address, length):
+        """A memory window of type 1, bound; our completion queue is empty before."""
+        window = MW(self.pd, e.IBV_MW_TYPE_1)
+        info = MWBindInfo(mr, address, length, e.IBV_ACCESS_REMOTE_WRITE)
+        self.qp.bind_mw(window, MWBind(info, e.IBV_SEND_SIGNALED))
+        if self.status() != e.IBV_WC_SUCCESS:
+            raise OSError("the window was not bound")
+        return window
 
     def post(self, opcode, mr, address, length, remote=None, rkey=0, imm=0, compare=0, swap=0,
              flags=e.IBV_SEND_SIGNALED):

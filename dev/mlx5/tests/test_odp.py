@@ -194,6 +194,14 @@ class Kinds(OdpTest):
         self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
         self.assertEqual((self.osrc[0], self.dst[0]), (5, 7))
 
+    def test_a_memory_window_over_paged_memory_faults(self):
+        mr = self.far.region(self.dst, ODP | e.IBV_ACCESS_MW_BIND)
+        window = self.far.window(mr, self.dst.address + PAGE, 4 * PAGE)
+        self.assertEqual(self.near.write(self.smr, self.src.address + PAGE, 4 * PAGE,
+                                         self.dst.address + PAGE, window.rkey), e.IBV_WC_SUCCESS)
+        self.assertGreater(self.since("faults-rdma"), 0)
+        self.assertEqual(self.dst[PAGE:5 * PAGE], self.src[PAGE:5 * PAGE])
+
     def test_an_implicit_region_reaches_any_address(self):
         mr = self.far.implicit()
         late = Buffer(8 * PAGE)

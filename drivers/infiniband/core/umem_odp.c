@@ -9,7 +9,8 @@
  *
  * Registration costs the same for any length: nothing is kept for what has not
  * been touched. State comes in chunks, the parts of the region in each aligned
- * block of 2 MiB. A chunk is made by the first fault in it, and a worker frees
+ * block of 2 MiB; or a little behind it, where the device's translations cannot
+ * be written one by one, so that those of a chunk are its own. A chunk is made by the first fault in it, and a worker frees
  * it after its last page went. Each one is an interval notifier of its own, so
  * that an invalidation disturbs only those faults whose chunk it overlaps, and
  * each has its own lock, so that faults in different chunks run in parallel.
@@ -38,11 +39,6 @@
 
 #include "umem_odp.h"
 
-static unsigned long chunk_index(unsigned long addr)
-{
-	return addr >> IB_ODP_CHUNK_SHIFT;
-}
-
 static void chunk_free(struct ib_odp_chunk *chunk)
 {
 	mutex_destroy(&chunk->lock);
@@ -64,7 +60,8 @@ static void chunk_destroy(struct ib_odp_chunk *chunk)
 
 static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long addr)
 {
-	unsigned long start = max(ALIGN_DOWN(addr, IB_ODP_CHUNK_SIZE),
+	unsigned long index = ib_umem_odp_chunk_index(odp, addr);
+	unsigned long start = max((index << IB_ODP_CHUNK_SHIFT) + odp->skew,
 				  ib_umem_start(odp));
 	unsigned long length = ib_umem_odp_chunk_end(odp, addr) - start;
 	size_t nr_pages = length >> PAGE_SHIFT;
@@ -100,7 +97,7 @@ static struct ib_odp_chunk *chunk_find(struct ib_umem_odp *odp, unsigned long ad
 	struct ib_odp_chunk *chunk;
 
 	xa_lock(&odp->chunks);
-	chunk = xa_load(&odp->chunks, chunk_index(addr));
+	chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
 	if (chunk)
 		refcount_inc(&chunk->refs);
 	xa_unlock(&odp->chunks);
@@ -115,7 +112,8 @@ static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
 
 	refcount_inc(&chunk->refs);
 	xa_lock(&odp->chunks);
-	ret = __xa_insert(&odp->chunks, chunk_index(addr), chunk, GFP_KERNEL_ACCOUNT);
+	ret = __xa_insert(&odp->chunks, ib_umem_odp_chunk_index(odp, addr), chunk,
+			  GFP_KERNEL_ACCOUNT);
 	xa_unlock(&odp->chunks);
 	return ret;
 }
@@ -233,37 +231,13 @@ static int odp_check_range(unsigned long addr, size_t size)
 	return 0;
 }
 
-/**
- * ib_umem_odp_get() - register memory of the current process for paging
- * @device: who is going to use it
- * @addr: first address
- * @size: in bytes
- * @access: enum ib_access_flags, with IB_ACCESS_ON_DEMAND
- * @ops: for a device that keeps translations, or NULL
- *
- * Nothing is pinned or charged; time and memory do not depend on @size.
- *
- * Context: takes the mmap_lock for write if the mm has not been armed; sleeps.
- * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
- * paged, or is implicit (address 0, size ULONG_MAX); -EINVAL if it is empty or
- * not in huge pages though said to be; -EOVERFLOW if it wraps around; -EFAULT
- * if it is beyond the user's addresses; -ENOMEM; -EINTR.
- */
-struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
-				    size_t size, int access,
-				    const struct ib_umem_odp_ops *ops)
+static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long addr,
+				     size_t size, int access,
+				     const struct ib_umem_odp_ops *ops)
 {
 	struct mm_struct *mm = current->mm;
 	struct ib_umem_odp *odp;
 	int ret;
-
-	if (!(access & IB_ACCESS_ON_DEMAND) || (!addr && size == SIZE_MAX))
-		return ERR_PTR(-EOPNOTSUPP);
-	ret = odp_check_range(addr, size);
-	if (!ret && (access & IB_ACCESS_HUGETLB))
-		ret = odp_check_hugetlb(mm, addr, addr + size);
-	if (ret)
-		return ERR_PTR(ret);
 
 	odp = kzalloc(sizeof(*odp), GFP_KERNEL_ACCOUNT);
 	if (!odp)
@@ -283,11 +257,71 @@ struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr
 	odp->umem.is_odp = 1;
 	odp->page_shift = PAGE_SHIFT;
 	odp->ops = ops;
+	if (ops)
+		odp->skew = ib_umem_start(odp) & (ops->granule - 1);
 	xa_init(&odp->chunks);
 	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
 	return odp;
 }
+
+/**
+ * ib_umem_odp_get() - register memory of the current process for paging
+ * @device: who is going to use it
+ * @addr: first address
+ * @size: in bytes
+ * @access: enum ib_access_flags, with IB_ACCESS_ON_DEMAND
+ * @ops: for a device that keeps translations, or NULL
+ *
+ * Nothing is pinned or charged; time and memory do not depend on @size.
+ *
+ * Context: takes the mmap_lock for write if the mm has not been armed; sleeps.
+ * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
+ * paged; -EINVAL if it is empty or not in huge pages though said to be;
+ * -EOVERFLOW if it wraps around; -EFAULT if it is beyond the user's addresses;
+ * -ENOMEM; -EINTR.
+ */
+struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
+				    size_t size, int access,
+				    const struct ib_umem_odp_ops *ops)
+{
+	int ret;
+
+	if (!(access & IB_ACCESS_ON_DEMAND) || (!addr && size == SIZE_MAX))
+		return ERR_PTR(-EOPNOTSUPP);
+	ret = odp_check_range(addr, size);
+	if (!ret && (access & IB_ACCESS_HUGETLB))
+		ret = odp_check_hugetlb(current->mm, addr, addr + size);
+	if (ret)
+		return ERR_PTR(ret);
+	return odp_alloc(device, addr, size, access, ops);
+}
 EXPORT_SYMBOL_GPL(ib_umem_odp_get);
+
+/**
+ * ib_umem_odp_get_implicit() - register all memory of the current process
+ * @device: who is going to use it
+ * @access: enum ib_access_flags, with IB_ACCESS_ON_DEMAND
+ * @ops: for a device that keeps translations, or NULL
+ *
+ * All that it has or will ever have, by the process's own addresses.
+ *
+ * Context: as ib_umem_odp_get().
+ * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
+ * paged, or said to be in huge pages; -ENOMEM; -EINTR.
+ */
+struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int access,
+					     const struct ib_umem_odp_ops *ops)
+{
+	struct ib_umem_odp *odp;
+
+	if (!(access & IB_ACCESS_ON_DEMAND) || (access & IB_ACCESS_HUGETLB))
+		return ERR_PTR(-EOPNOTSUPP);
+	odp = odp_alloc(device, 0, TASK_SIZE, access, ops);
+	if (!IS_ERR(odp))
+		odp->implicit = true;
+	return odp;
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_get_implicit);
 
 /**
  * ib_umem_odp_release() - the region is gone

@@ -56,6 +56,20 @@ static void chunk_unmap_entry(struct ib_odp_chunk *chunk, unsigned int i)
 	atomic64_inc(&chunk->odp->stats.invalidations);
 }
 
+/* The device forgets whole granules, so these lose all of their pages. */
+static void chunk_whole_granules(struct ib_odp_chunk *chunk, unsigned long *start,
+				 unsigned long *end)
+{
+	const struct ib_umem_odp_ops *ops = chunk->odp->ops;
+	unsigned long first = chunk->notifier.interval_tree.start;
+	unsigned long behind = chunk->notifier.interval_tree.last + 1;
+
+	if (!ops)
+		return;
+	*start = first + ALIGN_DOWN(*start - first, ops->granule);
+	*end = min(first + ALIGN(*end - first, ops->granule), behind);
+}
+
 /**
  * ib_odp_chunk_unmap() - the device no longer uses a range
  * @chunk: locked
@@ -67,12 +81,14 @@ static void chunk_unmap_entry(struct ib_odp_chunk *chunk, unsigned int i)
 void ib_odp_chunk_unmap(struct ib_odp_chunk *chunk, unsigned long start,
 			unsigned long end)
 {
-	unsigned int i = ib_odp_chunk_index(chunk, start);
-	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
+	unsigned int i, nr;
 
 	lockdep_assert_held(&chunk->lock);
 	if (!chunk->nr_mapped)
 		return;
+	chunk_whole_granules(chunk, &start, &end);
+	i = ib_odp_chunk_index(chunk, start);
+	nr = ib_odp_chunk_index(chunk, end - 1) + 1;
 	if (chunk->odp->ops)
 		chunk->odp->ops->zap(chunk, start, end);
 	while (i < nr && chunk->nr_mapped)
@@ -165,11 +181,15 @@ static int chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
 	unsigned int i;
 	int ret;
 
-	if (flags & IB_ODP_FAULT_WRITE)
-		access |= IB_ODP_ENTRY_WRITE;
 	if (flags & IB_ODP_FAULT_PREFETCH)
 		counter = &stats->prefetch;
 	for (i = 0; i < nr; i++) {
+		if (!(hmm->hmm_pfns[i] & HMM_PFN_VALID))
+			continue;
+		if ((flags & IB_ODP_FAULT_PRESENT) && !(hmm->hmm_pfns[i] & HMM_PFN_WRITE))
+			access &= ~IB_ODP_ENTRY_WRITE;
+		else if (flags & IB_ODP_FAULT_WRITE)
+			access |= IB_ODP_ENTRY_WRITE;
 		ret = chunk_map_entry(chunk, first + i,
 				      hmm_pfn_to_page(hmm->hmm_pfns[i]), access,
 				      counter);
@@ -241,6 +261,8 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 
 	if (flags & IB_ODP_FAULT_WRITE)
 		hmm.default_flags |= HMM_PFN_REQ_WRITE;
+	if (flags & IB_ODP_FAULT_PRESENT)
+		hmm.default_flags = 0;
 	hmm.hmm_pfns = on_stack;
 	if (nr > ARRAY_SIZE(on_stack)) {
 		hmm.hmm_pfns = kmalloc_array(nr, sizeof(*hmm.hmm_pfns), GFP_KERNEL);

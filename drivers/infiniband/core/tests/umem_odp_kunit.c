@@ -64,7 +64,10 @@ static void test_zap(struct ib_odp_chunk *chunk, unsigned long start,
 	zap->end = end;
 }
 
-static const struct ib_umem_odp_ops test_ops = { .zap = test_zap };
+static const struct ib_umem_odp_ops test_ops = {
+	.granule = PAGE_SIZE,
+	.zap = test_zap,
+};
 
 static struct ib_umem_odp *test_get(struct kunit *test, unsigned long addr,
 				    size_t size, int access,

@@ -166,11 +166,18 @@ uint8_t mlx5_query_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
                                     MLX5_PRM_GET(query_mkey_in, cmd->in,
                                                  mkey_index));
 
+    size_t head = MLX5_OFF(query_mkey_out, bsf0_klm0_pas_mtt0_1) / 8;
+
     if (!mkey) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     memcpy(MLX5_PRM_PTR(query_mkey_out, cmd->out, memory_key_mkey_entry),
            mkey->mkc, sizeof(mkey->mkc));
+    /* And as much of its table as the guest left room for. */
+    if (cmd->out_len > head) {
+        mlx5_mkey_xlt_read(mkey, 0, cmd->out + head,
+                           MIN(cmd->out_len - head, mkey->xlt_bytes));
+    }
     return MLX5_CMD_STAT_OK;
 }
 

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * On-demand paging in mlx5: page faults.
+ *
+ * An event names what the device was at:
+ *   - a WQE that the driver has to read to see which memory it is about (WQE),
+ *   - the memory that a request of the peer is about (RDMA),
+ *   - or just memory (in the memory scheme, where the adapter knows).
+ * The pages are brought in, and the device told to resume, or that there are
+ * none, which is an error of the operation. Whatever an event says, it is
+ * answered: a queue that waits is not forgotten. A number in it that nobody has
+ * is an error like others.
+ *
+ * A fault brings in a window, not the whole of a huge operation: what the
+ * device needs at once has to fit into memory, or it never gets on.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/mlx5/qp.h>
+
+#include "odp.h"
+#include "qp.h"
+#include "srq.h"
+
+/* Keys of keys: deeper than this the device does not go either. */
+#define ODP_MAX_DEPTH		5
+#define ODP_TOKEN_MASK		GENMASK(23, 0)
+#define ODP_EVENT_PAGE		4096
+#define ODP_MEMORY_LAST		BIT(7)
+
+/* ---- what an event says ---- */
+
+static void odp_decode_wqe(const struct mlx5_eqe_page_fault *e, struct mlx5_odp_fault *fault)
+{
+	u32 pftype_wq = be32_to_cpu(e->wqe.pftype_wq);
+
+	fault->type = (pftype_wq >> 24) & 7;
+	fault->wq = pftype_wq & ODP_TOKEN_MASK;
+	fault->token = be32_to_cpu(e->wqe.token);
+	fault->wqe_index = be16_to_cpu(e->wqe.wqe_index);
+	fault->packet = be16_to_cpu(e->wqe.packet_length);
+	fault->committed = be32_to_cpu(e->wqe.bytes_committed);
+}
+
+static void odp_decode_rdma(const struct mlx5_eqe_page_fault *e, struct mlx5_odp_fault *fault)
+{
+	u32 pftype_token = be32_to_cpu(e->rdma.pftype_token);
+
+	fault->type = pftype_token >> 24;
+	fault->token = pftype_token & ODP_TOKEN_MASK;
+	fault->wq = fault->token;
+	fault->key = be32_to_cpu(e->rdma.r_key);
+	fault->va = be64_to_cpu(e->rdma.rdma_va);
+	fault->length = be32_to_cpu(e->rdma.rdma_op_len);
+	fault->packet = be16_to_cpu(e->rdma.packet_length);
+	fault->committed = be32_to_cpu(e->rdma.bytes_committed);
+}
+
+static void odp_decode_memory(const struct mlx5_eqe_page_fault *e,
+			      struct mlx5_odp_fault *fault)
+{
+	fault->token = (u64)be16_to_cpu(e->memory.token47_32) << 32 |
+		       be32_to_cpu(e->memory.token31_0);
+	fault->key = be32_to_cpu(e->memory.mkey);
+	fault->va = be64_to_cpu(e->memory.va);
+	/* In pages, but for the low bits. */
+	fault->length = (u64)(be32_to_cpu(e->memory.demand_fault_pages) >> 12) *
+			ODP_EVENT_PAGE;
+	fault->last = e->memory.flags & ODP_MEMORY_LAST;
+}
+
+/**
+ * mlx5_odp_decode() - keep what an event says
+ * @dev: the device
+ * @eqe: the event
+ * @fault: where to
+ *
+ * Context: any.
+ */
+void mlx5_odp_decode(struct mlx5_ib_dev *dev, const struct mlx5_eqe *eqe,
+		     struct mlx5_odp_fault *fault)
+{
+	const struct mlx5_eqe_page_fault *e = &eqe->data.page_fault;
+
+	fault->subtype = eqe->sub_type;
+	fault->committed = 0;
+	fault->last = true;
+	switch (fault->subtype) {
+	case MLX5_PFAULT_SUBTYPE_WQE:
+		odp_decode_wqe(e, fault);
+		break;
+	case MLX5_PFAULT_SUBTYPE_RDMA:
+		odp_decode_rdma(e, fault);
+		break;
+	case MLX5_PFAULT_SUBTYPE_MEMORY:
+		odp_decode_memory(e, fault);
+		break;
+	default:
+		/* Of no kind that we know; perhaps the answer's is this one. */
+		odp_decode_rdma(e, fault);
+		break;
+	}
+}
+
+static void odp_resume(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+		       bool error)
+{
+	u32 in[MLX5_ST_SZ_DW(page_fault_resume_in)] = {};
+	void *info = MLX5_ADDR_OF(page_fault_resume_in, in, page_fault_info);
+	int ret;
+
+	MLX5_SET(page_fault_resume_in, in, opcode, MLX5_CMD_OP_PAGE_FAULT_RESUME);
+	if (fault->subtype == MLX5_PFAULT_SUBTYPE_MEMORY) {
+		MLX5_SET(mem_page_fault_info, info, error, error);
+		MLX5_SET(mem_page_fault_info, info, fault_token_47_32, fault->token >> 32);
+		MLX5_SET(mem_page_fault_info, info, fault_token_31_0,
+			 lower_32_bits(fault->token));
+	} else {
+		MLX5_SET(trans_page_fault_info, info, error, error);
+		MLX5_SET(trans_page_fault_info, info, page_fault_type, fault->type);
+		MLX5_SET(trans_page_fault_info, info, wq_number, fault->wq);
+		MLX5_SET(trans_page_fault_info, info, fault_token, fault->token);
+	}
+	ret = mlx5_cmd_exec_in(dev->mdev, page_fault_resume, in);
+	/* The queue may have been destroyed meanwhile. */
+	if (ret)
+		mlx5_ib_dbg(dev, "page fault 0x%llx not resumed: %d\n", fault->token, ret);
+}
+
+/* ---- keys ---- */
+
+static struct mlx5_ib_mkey *odp_find(struct mlx5_ib_dev *dev, u32 key)
+{
+	struct mlx5_ib_mkey *mmkey;
+
+	xa_lock(&dev->odp_mkeys);
+	mmkey = xa_load(&dev->odp_mkeys, mlx5_base_mkey(key));
+	/* A memory window's low byte is the user's to choose. */
+	if (mmkey && mmkey->type != MLX5_MKEY_MW && mmkey->key != key)
+		mmkey = NULL;
+	if (mmkey && !refcount_inc_not_zero(&mmkey->usecount))
+		mmkey = NULL;
+	xa_unlock(&dev->odp_mkeys);
+	return mmkey;
+}
+
+static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
+			 unsigned int flags, unsigned int depth);
+
+static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
+			    bool maybe_write)
+{
+	if (mr->umem->is_dmabuf)
+		return mlx5_odp_fault_dmabuf(mr);
+	/*
+	 * The event does not say whether the peer reads or writes. Where it may
+	 * write, it is given what it takes to.
+	 */
+	if (maybe_write && mr->umem->writable)
+		flags |= IB_ODP_FAULT_WRITE;
+	return mlx5_odp_fault_mr(mr, va, length, flags);
+}
+
+/* The entries of a memory window or an indirect key that [va, va + length) needs. */
+static int odp_fault_entries(struct mlx5_ib_dev *dev, const u32 *out, unsigned int nr,
+			     u64 va, u64 length, unsigned int flags, unsigned int depth)
+{
+	const struct mlx5_klm *klm = MLX5_ADDR_OF(query_mkey_out, out, bsf0_klm0_pas_mtt0_1);
+	u64 skip = va - MLX5_GET64(query_mkey_out, out, memory_key_mkey_entry.start_addr);
+	u64 size, part;
+	int ret;
+
+	for (; nr && length; nr--, klm++) {
+		size = be32_to_cpu(klm->bcount);
+		if (skip >= size) {
+			skip -= size;
+			continue;
+		}
+		part = min(size - skip, length);
+		ret = odp_fault_key(dev, be32_to_cpu(klm->key), be64_to_cpu(klm->va) + skip,
+				    part, flags, depth + 1);
+		if (ret)
+			return ret;
+		length -= part;
+		skip = 0;
+	}
+	return length ? -EFAULT : 0;
+}
+
+static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, u64 va,
+			      u64 length, unsigned int flags, unsigned int depth)
+{
+	size_t size = MLX5_ST_SZ_BYTES(query_mkey_out) +
+		      mmkey->ndescs * sizeof(struct mlx5_klm);
+	u32 *out;
+	int ret;
+
+	if (depth == ODP_MAX_DEPTH)
+		return -EFAULT;
+	out = kvzalloc(size, GFP_KERNEL);
+	if (!out)
+		return -ENOMEM;
+	ret = mlx5_core_query_mkey(dev->mdev, mmkey->key, out, size);
+	if (!ret)
+		ret = odp_fault_entries(dev, out, mmkey->ndescs, va, length, flags, depth);
+	kvfree(out);
+	return ret;
+}
+
+/* Flags without PREFETCH or WRITE of a peer's request: see odp_fault_region(). */
+#define ODP_MAYBE_WRITE		BIT(31)
+
+static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
+			 unsigned int flags, unsigned int depth)
+{
+	struct mlx5_ib_mkey *mmkey = odp_find(dev, key);
+	bool maybe_write = flags & ODP_MAYBE_WRITE;
+	unsigned int umem_flags = flags & ~ODP_MAYBE_WRITE;
+	int ret;
+
+	/* Pinned memory is always there, or the access is wrong. */
+	if (!mmkey)
+		return -ENOENT;
+	switch (mmkey->type) {
+	case MLX5_MKEY_MR:
+		ret = odp_fault_region(container_of(mmkey, struct mlx5_ib_mr, mmkey), va,
+				       length, umem_flags, maybe_write);
+		break;
+	case MLX5_MKEY_IMPLICIT_CHILD:
+		ret = odp_fault_region(container_of(mmkey, struct mlx5_odp_child,
+						    mmkey)->parent,
+				       va, length, umem_flags, maybe_write);
+		break;
+	case MLX5_MKEY_NULL:
+		ret = odp_fault_region(container_of(mmkey, struct mlx5_ib_mr, null_mmkey),
+				       va, length, umem_flags, maybe_write);
+		break;
+	case MLX5_MKEY_MW:
+	case MLX5_MKEY_INDIRECT_DEVX:
+		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth);
+		break;
+	default:
+		ret = -EFAULT;
+	}
+	mlx5r_deref_odp_mkey(mmkey);
+	return ret;
+}
+
+/* ---- WQEs ---- */
+
+/* How many bytes of a send WQE come before its data; 0: none of ours. */
+static size_t odp_send_header(struct mlx5_ib_qp *qp, const void *wqe, size_t len)
+{
+	const struct mlx5_wqe_ctrl_seg *ctrl = wqe;
+	const struct mlx5_base_av *av;
+	size_t head = sizeof(*ctrl);
+
+	if (qp->type == IB_QPT_XRC_INI)
+		head += sizeof(struct mlx5_wqe_xrc_seg);
+	if (qp->type == IB_QPT_UD || qp->type == MLX5_IB_QPT_DCI) {
+		if (head + sizeof(*av) > len)
+			return 0;
+		av = wqe + head;
+		head += av->dqp_dct & cpu_to_be32(MLX5_EXTENDED_UD_AV) ?
+			sizeof(struct mlx5_av) : sizeof(*av);
+	}
+	switch (be32_to_cpu(ctrl->opmod_idx_opcode) & MLX5_WQE_CTRL_OPCODE_MASK) {
+	case MLX5_OPCODE_SEND:
+	case MLX5_OPCODE_SEND_IMM:
+	case MLX5_OPCODE_SEND_INVAL:
+		return head;
+	case MLX5_OPCODE_RDMA_READ:
+	case MLX5_OPCODE_RDMA_WRITE:
+	case MLX5_OPCODE_RDMA_WRITE_IMM:
+		return head + sizeof(struct mlx5_wqe_raddr_seg);
+	case MLX5_OPCODE_ATOMIC_CS:
+	case MLX5_OPCODE_ATOMIC_FA:
+		return head + sizeof(struct mlx5_wqe_raddr_seg) +
+		       sizeof(struct mlx5_wqe_atomic_seg);
+	case MLX5_OPCODE_ATOMIC_MASKED_CS:
+	case MLX5_OPCODE_ATOMIC_MASKED_FA:
+		return head + sizeof(struct mlx5_wqe_raddr_seg) +
+		       sizeof(struct mlx5_wqe_masked_atomic_seg);
+	default:
+		return 0;
+	}
+}
+
+static int odp_read_send(struct mlx5_ib_qp *qp, u16 index, void *wqe, size_t *from,
+			 size_t *to)
+{
+	const struct mlx5_wqe_ctrl_seg *ctrl = wqe;
+	size_t copied;
+	int ret;
+
+	ret = mlx5_ib_read_wqe_sq(qp, index, wqe, PAGE_SIZE, &copied);
+	if (ret)
+		return ret;
+	*to = (be32_to_cpu(ctrl->qpn_ds) & MLX5_WQE_CTRL_DS_MASK) * MLX5_WQE_DS_UNITS;
+	*from = odp_send_header(qp, wqe, min(copied, *to));
+	return *from && *from <= *to && *to <= copied ? 0 : -EFAULT;
+}
+
+static int odp_read_recv(struct mlx5_ib_qp *qp, u16 index, void *wqe, size_t *from,
+			 size_t *to)
+{
+	size_t copied;
+	int ret;
+
+	/* The signature would have to be checked, and nobody uses it. */
+	if (qp->flags_en & MLX5_QP_FLAG_SIGNATURE)
+		return -EOPNOTSUPP;
+	ret = mlx5_ib_read_wqe_rq(qp, index, wqe, PAGE_SIZE, &copied);
+	if (ret)
+		return ret;
+	*from = 0;
+	*to = 1ul << qp->rq.wqe_shift;
+	return *to <= copied ? 0 : -EFAULT;
+}
+
+static int odp_read_srq(struct mlx5_ib_srq *srq, u16 index, void *wqe, size_t *from,
+			size_t *to)
+{
+	size_t copied;
+	int ret;
+
+	ret = mlx5_ib_read_wqe_srq(srq, index, wqe, PAGE_SIZE, &copied);
+	if (ret)
+		return ret;
+	*from = sizeof(struct mlx5_wqe_srq_next_seg);
+	*to = 1ul << srq->msrq.wqe_shift;
+	return *from <= *to && *to <= copied ? 0 : -EFAULT;
+}
+
+static struct mlx5_core_rsc_common *odp_hold_queue(struct mlx5_ib_dev *dev,
+						   const struct mlx5_odp_fault *fault)
+{
+	struct mlx5_core_srq *srq;
+
+	if (fault->type != MLX5_WQE_PF_TYPE_RMP)
+		return mlx5_core_res_hold(dev, fault->wq, MLX5_RES_QP);
+	srq = mlx5_cmd_get_srq(dev, fault->wq);
+	return srq ? &srq->common : NULL;
+}
+
+static int odp_read_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+			void *wqe, size_t *from, size_t *to)
+{
+	struct mlx5_core_rsc_common *queue = odp_hold_queue(dev, fault);
+	int ret;
+
+	if (!queue)
+		return -ENOENT;
+	switch (fault->type) {
+	case MLX5_WQE_PF_TYPE_RMP:
+		ret = odp_read_srq(to_mibsrq(container_of(queue, struct mlx5_core_srq,
+							  common)),
+				   fault->wqe_index, wqe, from, to);
+		break;
+	case MLX5_WQE_PF_TYPE_RESP:
+		ret = odp_read_recv(to_mibqp((struct mlx5_core_qp *)queue),
+				    fault->wqe_index, wqe, from, to);
+		break;
+	default:
+		ret = odp_read_send(to_mibqp((struct mlx5_core_qp *)queue),
+				    fault->wqe_index, wqe, from, to);
+		break;
+	}
+	mlx5_core_res_put(queue);
+	return ret;
+}
+
+/* Bring in a window of the memory that the segments name, from @skip on. */
+static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const void *end,
+			      u64 skip, bool recv, unsigned int flags)
+{
+	const struct mlx5_wqe_data_seg *data;
+	u64 room = MLX5_ODP_WINDOW, count, part;
+	int ret, known = 0;
+
+	while (room && end - seg >= sizeof(*data)) {
+		data = seg;
+		count = be32_to_cpu(data->byte_count);
+		if (count & MLX5_INLINE_SEG) {
+			count &= ~MLX5_INLINE_SEG;
+			seg += ALIGN(sizeof(struct mlx5_wqe_inline_seg) + count,
+				     MLX5_WQE_DS_UNITS);
+			skip -= min(skip, count);
+			continue;
+		}
+		seg += sizeof(*data);
+		if (recv && data->lkey == MLX5_TERMINATE_SCATTER_LIST_LKEY)
+			break;
+		if (skip >= count) {
+			skip -= count;
+			continue;
+		}
+		part = min(count - skip, room);
+		ret = odp_fault_key(dev, be32_to_cpu(data->lkey),
+				    be64_to_cpu(data->addr) + skip, part, flags, 0);
+		/* A pinned segment beside paged ones is there. */
+		if (ret && ret != -ENOENT)
+			return ret;
+		known += !ret;
+		skip = 0;
+		room -= part;
+	}
+	return known ? 0 : -EFAULT;
+}
+
+static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+{
+	bool recv = fault->type == MLX5_WQE_PF_TYPE_RMP ||
+		    fault->type == MLX5_WQE_PF_TYPE_RESP;
+	bool write = fault->type != MLX5_WQE_PF_TYPE_REQ_SEND_OR_WRITE;
+	size_t from, to;
+	void *wqe;
+	int ret;
+
+	if (fault->type > MLX5_WQE_PF_TYPE_REQ_READ_OR_ATOMIC)
+		return -EINVAL;
+	wqe = (void *)__get_free_page(GFP_KERNEL);
+	if (!wqe)
+		return -ENOMEM;
+	ret = odp_read_wqe(dev, fault, wqe, &from, &to);
+	if (!ret)
+		ret = odp_fault_segments(dev, wqe + from, wqe + to, fault->committed, recv,
+					 write ? IB_ODP_FAULT_WRITE : 0);
+	free_page((unsigned long)wqe);
+	return ret;
+}
+
+static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+{
+	u64 done = fault->committed, length = fault->length;
+
+	/* Where the device cannot tell, the packet is what it needs. */
+	if (!length)
+		length = fault->packet;
+	else
+		length -= min(done, length);
+	if (!length)
+		return -EFAULT;
+	return odp_fault_key(dev, fault->key, fault->va + done,
+			     min_t(u64, length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+}
+
+static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+{
+	if (!fault->length)
+		return -EFAULT;
+	return odp_fault_key(dev, fault->key, fault->va,
+			     min_t(u64, fault->length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+}
+
+/**
+ * mlx5_odp_handle() - bring in what a fault asks for, and answer
+ * @dev: the device
+ * @fault: by mlx5_odp_decode()
+ *
+ * Context: sleeps, in a work item.
+ */
+void mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault)
+{
+	int ret;
+
+	switch (fault->subtype) {
+	case MLX5_PFAULT_SUBTYPE_WQE:
+		ret = odp_handle_wqe(dev, fault);
+		break;
+	case MLX5_PFAULT_SUBTYPE_RDMA:
+		ret = odp_handle_rdma(dev, fault);
+		break;
+	case MLX5_PFAULT_SUBTYPE_MEMORY:
+		ret = odp_handle_memory(dev, fault);
+		break;
+	default:
+		ret = -EINVAL;
+		break;
+	}
+	if (ret)
+		mlx5_ib_dbg(dev, "page fault 0x%llx of kind %u.%u: %d\n", fault->token,
+			    fault->subtype, fault->type, ret);
+	if (ret || fault->last)
+		odp_resume(dev, fault, ret);
+}
