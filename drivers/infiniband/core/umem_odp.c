@@ -10,12 +10,13 @@
  * Registration costs the same for any length: nothing is kept for what has not
  * been touched. State comes in chunks, the parts of the region in each aligned
  * block of 2 MiB; or a little behind it, where the device's translations cannot
- * be written one by one, so that those of a chunk are its own. A chunk is made by the first fault in it, and a worker frees
- * it after its last page went. Each one is an interval notifier of its own, so
- * that an invalidation disturbs only those faults whose chunk it overlaps, and
- * each has its own lock, so that faults in different chunks run in parallel.
- * That insertion of an interval notifier is immediate, and never fails, is
- * ensured by keeping the mm armed for as long as the region exists.
+ * be written one by one, so that those of a chunk are its own. A chunk is made
+ * by the first fault in it, and a worker frees it after its last page went.
+ * Each one is an interval notifier of its own, so that an invalidation disturbs
+ * only those faults whose chunk it overlaps, and each has its own lock, so that
+ * faults in different chunks run in parallel. That insertion of an interval
+ * notifier is immediate, and never fails, is ensured by keeping the mm armed
+ * for as long as the region exists.
  *
  * A page is in a chunk without a reference. It is valid while the chunk's lock
  * is held, because an invalidation of it has to take that lock before the page
