@@ -410,7 +410,11 @@ static long recorder_clear(struct recorder *rec)
 	guard(spinlock)(&rec->lock);
 	open = rec->stats.open;
 	rec->tail = rec->head;
-	rec->stats = (struct mmu_recorder_stats) { .open = open, .max_open = open };
+	rec->stats = (struct mmu_recorder_stats) {
+		.open = open,
+		.max_open = open,
+		.carried = open,
+	};
 	return 0;
 }
 
@@ -418,8 +422,10 @@ static long recorder_get_stats(struct recorder *rec, void __user *arg)
 {
 	struct mmu_recorder_stats stats;
 
-	scoped_guard(spinlock, &rec->lock)
+	scoped_guard(spinlock, &rec->lock) {
 		stats = rec->stats;
+		stats.unread = rec->head - rec->tail;
+	}
 	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
 

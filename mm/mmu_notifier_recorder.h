@@ -72,6 +72,10 @@ struct mmu_recorder_record {
  * @lost: records that found the buffer full
  * @open: ranges that are open now
  * @max_open: most of them at a time, in all threads together
+ * @carried: ranges that were open then: @starts lacks them, @ends counts them
+ * @unread: records that wait to be read now
+ *
+ * One moment's: without errors, @carried + @starts = @ends + @open.
  */
 struct mmu_recorder_stats {
 	__u64 starts;
@@ -82,6 +86,8 @@ struct mmu_recorder_stats {
 	__u64 lost;
 	__u32 open;
 	__u32 max_open;
+	__u32 carried;
+	__u32 unread;
 };
 
 /**

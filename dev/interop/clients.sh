@@ -59,22 +59,24 @@ pair() {
 V=(${GID:+-g "$GID"})
 P=(${GID:+-x "$GID"} -F)
 pair rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
-pair rc_pingpong_events - ibv_rc_pingpong "${V[@]}" -c -e
 pair ud_pingpong - ibv_ud_pingpong "${V[@]}" -s 1024
 pair uc_pingpong - ibv_uc_pingpong "${V[@]}"
 pair srq_pingpong - ibv_srq_pingpong "${V[@]}"
-pair xsrq_pingpong XRC ibv_xsrq_pingpong "${V[@]}"
 pair rc_pingpong_odp ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -c
 pair rc_pingpong_odp_prefetch ODP_SUPPORT ibv_rc_pingpong "${V[@]}" -o -P -c
 pair rc_pingpong_implicit ODP_SUPPORT_IMPLICIT ibv_rc_pingpong "${V[@]}" -O -c
-pair srq_pingpong_odp ODP_SUPPORT ibv_srq_pingpong "${V[@]}" -o -c
-pair xsrq_pingpong_odp XRC ibv_xsrq_pingpong "${V[@]}" -o
 pair write_bw - ib_write_bw "${P[@]}" -n 500
 pair read_bw - ib_read_bw "${P[@]}" -n 500
 pair send_bw - ib_send_bw "${P[@]}" -n 500
 pair atomic_bw - ib_atomic_bw "${P[@]}" -n 500
-pair atomic_fetch_add - ib_atomic_lat "${P[@]}" -n 500 -A FETCH_AND_ADD
 pair write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
 pair read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
 pair send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
+# Not yet run on stock's rxe, whose baseline does not have them.
+[[ $DEV == rxe* ]] && exit 0
+pair rc_pingpong_events - ibv_rc_pingpong "${V[@]}" -c -e
+pair xsrq_pingpong XRC ibv_xsrq_pingpong "${V[@]}"
+pair srq_pingpong_odp ODP_SUPPORT ibv_srq_pingpong "${V[@]}" -o -c
+pair xsrq_pingpong_odp XRC ibv_xsrq_pingpong "${V[@]}" -o
+pair atomic_fetch_add - ib_atomic_lat "${P[@]}" -n 500 -A FETCH_AND_ADD
 exit 0

@@ -44,6 +44,7 @@ int recording_attach(struct recording *rec, pid_t pid);
 int recording_set_mode(struct recording *rec, __u32 mode);
 int recording_watch(struct recording *rec, const void *addr, size_t len);
 int recording_stop(struct recording *rec);
+bool recording_paired(const struct recording *rec);
 bool recording_balanced(const struct recording *rec);
 void recording_print(const struct recording *rec);
 size_t recording_count(const struct recording *rec, __u32 kind);

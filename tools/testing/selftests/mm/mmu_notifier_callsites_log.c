@@ -167,23 +167,29 @@ int recording_watch(struct recording *rec, const void *addr, size_t len)
 	return ioctl(rec->fd, MMU_RECORDER_CLEAR);
 }
 
-static int recording_read(struct recording *rec)
+static int recording_read(struct recording *rec, size_t nr)
 {
-	const size_t size = sizeof(*rec->records);
+	const size_t size = sizeof(*rec->records), until = rec->nr + nr;
 	ssize_t done;
 
-	while (rec->nr < MAX_RECORDS) {
-		done = read(rec->fd, rec->records + rec->nr,
-			    (MAX_RECORDS - rec->nr) * size);
+	if (until > MAX_RECORDS) {
+		errno = EOVERFLOW;
+		return -1;
+	}
+	while (rec->nr < until) {
+		done = read(rec->fd, rec->records + rec->nr, (until - rec->nr) * size);
 		if (done <= 0)
-			return done;
+			return -1;
 		rec->nr += done / size;
 	}
-	errno = EOVERFLOW;
-	return -1;
+	return 0;
 }
 
-/* Kernel threads may be in the middle of a range of ours: let them finish. */
+/*
+ * Kernel threads may be in the middle of a range of ours: let them finish. Who
+ * goes on changing the mm appends faster than we read, so this stops at the
+ * moment that the statistics are of; the next stop continues from there.
+ */
 int recording_stop(struct recording *rec)
 {
 	int i;
@@ -195,7 +201,7 @@ int recording_stop(struct recording *rec)
 			break;
 		usleep(1000);
 	}
-	return recording_read(rec);
+	return recording_read(rec, rec->stats.unread);
 }
 
 static bool same_range(const struct mmu_recorder_record *a,
@@ -218,14 +224,24 @@ static bool has_end(const struct recording *rec,
 	return false;
 }
 
-/* Each start has its end and the other way round, and nothing is missing. */
-bool recording_balanced(const struct recording *rec)
+/*
+ * Each start has its end, and the other way round: the recorder matches them.
+ * What was open when the recording began has an end alone, but it has that.
+ */
+bool recording_paired(const struct recording *rec)
 {
 	const struct mmu_recorder_stats *stats = &rec->stats;
-	size_t i;
 
-	if (stats->errors || stats->lost || stats->open ||
-	    stats->starts != stats->ends)
+	return !stats->errors && !stats->open &&
+	       stats->carried + stats->starts == stats->ends;
+}
+
+/* Paired, nothing is missing, and the records say the same. */
+bool recording_balanced(const struct recording *rec)
+{
+	size_t i, carried = 0;
+
+	if (!recording_paired(rec) || rec->stats.lost)
 		return false;
 	for (i = 0; i < rec->nr; i++) {
 		const struct mmu_recorder_record *record = &rec->records[i];
@@ -237,8 +253,10 @@ bool recording_balanced(const struct recording *rec)
 		    !(record->flags & MMU_RECORDER_REFUSED) &&
 		    !has_end(rec, record))
 			return false;
+		carried += record->kind == MMU_RECORDER_END &&
+			   record->pair < rec->records[0].seq;
 	}
-	return true;
+	return carried == rec->stats.carried;
 }
 
 static void record_print(const struct mmu_recorder_record *record)
@@ -263,11 +281,12 @@ void recording_print(const struct recording *rec)
 	const struct mmu_recorder_stats *stats = &rec->stats;
 	size_t i;
 
-	printf("# watched [%#llx, %#llx); %llu starts, %llu ends, %u open, ",
+	printf("# watched [%#llx, %#llx); %u carried, %llu starts, %llu ends, ",
 	       (unsigned long long)rec->start, (unsigned long long)rec->end,
-	       (unsigned long long)stats->starts, (unsigned long long)stats->ends,
-	       stats->open);
-	printf("%llu errors, %llu lost\n", (unsigned long long)stats->errors,
+	       stats->carried, (unsigned long long)stats->starts,
+	       (unsigned long long)stats->ends);
+	printf("%u open, %llu errors, %llu lost\n", stats->open,
+	       (unsigned long long)stats->errors,
 	       (unsigned long long)stats->lost);
 	for (i = 0; i < rec->nr && i < 100; i++)
 		record_print(&rec->records[i]);
