@@ -67,7 +67,11 @@ enum {
     X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
     X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events")
 
-/* Latencies are ns of virtual time.  "hostile" is a mask of MLX5_HOSTILE_*. */
+/*
+ * Latencies are ns of virtual time.  "hostile" is a mask of MLX5_HOSTILE_*.
+ * The next fail-count commands of fail-opcode (0xffff: any) are not executed
+ * but answered with fail-status, or never, where that is MLX5_FAIL_NEVER.
+ */
 #define MLX5_KNOBS(X) \
     X(CMD_DELAY, "cmd-delay", 0) X(UMR_DELAY, "umr-delay", 0) \
     X(FAULT_DELAY, "fault-delay", 0) X(RESUME_DELAY, "resume-delay", 0) \
@@ -80,6 +84,8 @@ enum {
 #define MLX5_KNOB_ENUM(id, name, value) MLX5_KNOB_##id,
 enum { MLX5_COUNTERS(MLX5_COUNTER_ENUM) MLX5_NR_COUNTERS };
 enum { MLX5_KNOBS(MLX5_KNOB_ENUM) MLX5_NR_KNOBS };
+
+enum { MLX5_FAIL_NEVER = 0x100 };
 
 /* What goes wrong with a page-fault event when its turn comes. */
 enum {

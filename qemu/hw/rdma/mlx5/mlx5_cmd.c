@@ -39,7 +39,7 @@ enum {
     DELIVERY_IN_LENGTH = 0x07,
     DELIVERY_OUT_LENGTH = 0x08,
     DELIVERY_DESCRIPTOR = 0x10,
-    DELIVERY_LOST = 0xff,               /* DMA failed: nobody will hear */
+    DELIVERY_LOST = 0xff,               /* no answer: DMA failed, or hostile */
 };
 
 struct Mlx5CmdSlot {
@@ -204,9 +204,6 @@ static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     const Mlx5CmdDesc *desc = cmd_find(cmd->opcode);
 
-    if (cmd_shall_fail(dev, cmd->opcode)) {
-        return dev->knob[MLX5_KNOB_FAIL_STATUS];
-    }
     if (!desc) {
         return MLX5_CMD_STAT_BAD_OP_ERR;
     }
@@ -222,14 +219,22 @@ static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
     return desc->fn(dev, cmd);
 }
 
-static void cmd_execute(Mlx5Device *dev, Mlx5Cmd *cmd)
+/* False: it was swallowed, nobody will hear. */
+static bool cmd_execute(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint8_t status;
 
     cmd->opcode = lduw_be_p(cmd->in);
     cmd->uid = lduw_be_p(cmd->in + 2);
     cmd->op_mod = lduw_be_p(cmd->in + 6);
-    status = cmd_dispatch(dev, cmd);
+    if (!cmd_shall_fail(dev, cmd->opcode)) {
+        status = cmd_dispatch(dev, cmd);
+    } else if (dev->knob[MLX5_KNOB_FAIL_STATUS] == MLX5_FAIL_NEVER) {
+        mlx5_count(dev, MLX5_COUNTER_CMD_ERRORS, 1);
+        return false;
+    } else {
+        status = dev->knob[MLX5_KNOB_FAIL_STATUS];
+    }
     if (status) {
         /* An output that means nothing is not to look like one that does. */
         memset(cmd->out, 0, cmd->out_len);
@@ -240,6 +245,7 @@ static void cmd_execute(Mlx5Device *dev, Mlx5Cmd *cmd)
     mlx5_count(dev, MLX5_COUNTER_COMMANDS, 1);
     trace_mlx5_cmd(dev->lid, cmd->opcode, cmd->op_mod, cmd->uid, cmd->in_len,
                    cmd->out_len, status, cmd->syndrome);
+    return true;
 }
 
 /* ---- entries and mailboxes ---- */
@@ -338,8 +344,8 @@ static uint8_t cmd_deliver(Mlx5Device *dev, struct mlx5_cmd_layout *entry)
     cmd.out = out = g_malloc0(cmd.out_len);
     delivery = cmd_read_input(dev, &cmd, entry);
     if (delivery == DELIVERY_OK) {
-        cmd_execute(dev, &cmd);
-        delivery = cmd_write_output(dev, &cmd, entry);
+        delivery = cmd_execute(dev, &cmd) ? cmd_write_output(dev, &cmd, entry) :
+                   DELIVERY_LOST;
     }
     return delivery;
 }
