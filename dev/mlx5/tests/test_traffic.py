@@ -4,10 +4,12 @@ two.  Data is compared byte for byte."""
 import unittest
 
 import pyverbs.enums as e
+from pyverbs.mr import MW, MWBind, MWBindInfo
 from pyverbs.srq import SRQ, SrqInitAttr, SrqAttr
 from pyverbs.wr import SGE, RecvWR
 
-from rdma import PAGE, Buffer, End, pair, pattern
+from mlx5ctl import Adapter
+from rdma import ALL, PAGE, Buffer, End, pair, pattern
 
 LENGTHS = (0, 1, 7, 64, PAGE - 1, PAGE, 3 * PAGE + 5, 300 * 1024 + 3)
 
@@ -135,6 +137,21 @@ class Traffic:
         far.close()
         self.assertEqual(near.write(mr, self.src.address, 8, self.dst.address, self.dmr.rkey),
                          e.IBV_WC_RETRY_EXC_ERR)
+
+    def test_regress_after_a_umr_that_failed_none_is_executed(self):
+        """Two in flight: the second must not fail by itself, nor succeed."""
+        mr = self.far.region(self.dst, ALL | e.IBV_ACCESS_MW_BIND)
+        info = MWBindInfo(mr, self.dst.address, PAGE, e.IBV_ACCESS_REMOTE_WRITE)
+        windows = [MW(self.far.pd, e.IBV_MW_TYPE_1) for _ in range(2)]
+        adapter = Adapter(self.second)
+        adapter["umr-delay"], adapter["hostile"] = 50000000, 1 << 10    # MLX5_HOSTILE_UMR
+        try:
+            for window in windows:
+                self.far.qp.bind_mw(window, MWBind(info, e.IBV_SEND_SIGNALED))
+            statuses = [self.far.status() for _ in windows]
+        finally:
+            adapter["umr-delay"] = adapter["hostile"] = 0
+        self.assertEqual(statuses, [e.IBV_WC_LOC_QP_OP_ERR, e.IBV_WC_WR_FLUSH_ERR])
 
     def test_receives_of_a_broken_queue_are_flushed_also_late_ones(self):
         self.far.post_recv(self.dmr, self.dst.address, 8)

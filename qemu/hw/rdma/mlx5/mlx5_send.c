@@ -228,7 +228,9 @@ void mlx5_umr_timer(void *opaque)
     Mlx5UmrWqe *umr;
     uint8_t syndrome;
 
-    while ((umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now) {
+    /* The first that fails is the last that is executed: the flush has the rest. */
+    while (qp->state != MLX5_QP_STATE_ERR &&
+           (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
         syndrome = mlx5_umr_execute(qp, umr->wqe, umr->wqe_len);
         if (syndrome) {
@@ -239,7 +241,8 @@ void mlx5_umr_timer(void *opaque)
         }
         g_free(umr);
     }
-    if (umr) {
+    umr = QSIMPLEQ_FIRST(&qp->umrs);
+    if (umr && qp->state != MLX5_QP_STATE_ERR) {
         timer_mod_ns(qp->umr_timer, umr->when);
     } else {
         mlx5_send_kick(qp);
