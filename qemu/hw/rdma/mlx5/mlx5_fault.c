@@ -90,6 +90,8 @@ static void encode(struct mlx5_eqe_page_fault *e, const Mlx5FaultInfo *info,
         e->memory.mkey = cpu_to_be32(info->key);
         e->memory.va = cpu_to_be64(info->va);
         e->memory.demand_fault_pages = cpu_to_be32(info->op_len << 12);
+        e->memory.pre_demand_fault_pages = cpu_to_be16(info->packet_len);
+        e->memory.post_demand_fault_pages = cpu_to_be16(info->packet_len);
         break;
     }
 }
@@ -239,6 +241,7 @@ void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
         fault->info.key = missing->key;
         fault->info.va = missing->va & ~0xfffull;
         fault->info.op_len = 1;
+        fault->info.packet_len = 0;     /* no prefetch is asked for */
     }
     fault->raised = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     fault->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, fault_timer, fault);
