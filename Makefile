@@ -12,7 +12,7 @@ export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
 export MEM SMP DEV MLX5 IOMMU REBOOT SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image qemu vm kunit selftest interop mlx5 check check-long \
+.PHONY: help tree kernel image qemu vm kunit selftest interop mlx5 hostile check check-long \
 	demo bench consumers refresh series clean clean-cache
 
 help:
@@ -55,6 +55,10 @@ interop:
 ## make mlx5 [T=glob]           the mlx5 adapter's own tests, on the stock driver
 mlx5:
 	@$(D)/mlx5/run $(CONFIG)
+
+## make hostile [CONFIG=x T=glob]   an mlx5 adapter that misbehaves; x is stock, or ours
+hostile:
+	@$(D)/mlx5/hostile $(or $(CONFIG),stock)
 
 ## make check                   everything that decides whether a change is good
 check:
