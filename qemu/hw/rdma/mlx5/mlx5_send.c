@@ -228,7 +228,7 @@ void mlx5_umr_timer(void *opaque)
     Mlx5UmrWqe *umr;
     uint8_t syndrome;
 
-    /* The first that fails is the last that is executed: the flush has the rest. */
+    /* The first that fails is the last executed: the flush has the rest. */
     while (qp->state != MLX5_QP_STATE_ERR &&
            (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
