@@ -8,6 +8,7 @@
 #ifndef IB_UMEM_ODP_H
 #define IB_UMEM_ODP_H
 
+#include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/refcount.h>
@@ -42,15 +43,19 @@ enum ib_odp_fault_flags {
  *	blocks of so many, counted from the region's start. A block never belongs
  *	to two chunks, and what is zapped or unmapped is whole blocks. At least a
  *	page.
- * @zap: make the device forget [@start, @end) of the chunk, which it must have
- *	done on return. Called under the chunk's lock, before the pages are DMA
- *	unmapped; sleeps. A driver that looks each page up under the chunk's
- *	lock has nothing to forget, and no ops.
+ * @zap: have the device forget [@start, @end) of the chunk. It need not have
+ *	done so on return: zaps of many chunks are begun before the first is
+ *	waited for.
+ * @zap_wait: wait until it has; the pages are DMA unmapped after that.
+ *
+ * Both are called under the chunk's lock, and sleep. A driver that looks each
+ * page up under the chunk's lock has nothing to forget, and no ops.
  */
 struct ib_umem_odp_ops {
 	unsigned long granule;
 	void (*zap)(struct ib_odp_chunk *chunk, unsigned long start,
 		    unsigned long end);
+	void (*zap_wait)(struct ib_odp_chunk *chunk);
 };
 
 /**
@@ -94,9 +99,17 @@ struct ib_umem_odp {
  * @lock: protects what is below, and whoever uses the pages; taken inside of
  *	the mmap_lock by invalidation, so not held while faulting
  * @refs: the umem's and one for each user
- * @nr_mapped: entries that are not zero
- * @dma: DMA addresses; NULL if the device uses kernel virtual addresses
- * @entries: one a page
+ * @nr_mapped: pages that are mapped
+ * @huge: entry of the huge page that is all of the chunk, or 0; it has no
+ *	@entries then
+ * @huge_dma: its DMA address
+ * @small_only: a huge page could not be mapped for DMA
+ * @entries: one a page; NULL until there is a page
+ * @dma: their DMA addresses; NULL if the device uses kernel virtual addresses
+ * @zap_start: what the driver was told to zap and nobody has waited for yet
+ * @zap_end: behind its last page; 0 if there is nothing
+ * @finish: of the invalidation that does
+ * @finishing: it is in use
  */
 struct ib_odp_chunk {
 	struct mmu_interval_notifier notifier;
@@ -104,8 +117,15 @@ struct ib_odp_chunk {
 	struct mutex lock;
 	refcount_t refs;
 	unsigned int nr_mapped;
+	unsigned long huge;
+	dma_addr_t huge_dma;
+	bool small_only;
+	bool finishing;
+	unsigned long *entries;
 	dma_addr_t *dma;
-	unsigned long entries[];
+	unsigned long zap_start;
+	unsigned long zap_end;
+	struct mmu_interval_notifier_finish finish;
 };
 
 static inline struct ib_umem_odp *to_ib_umem_odp(struct ib_umem *umem)
@@ -152,6 +172,17 @@ static inline unsigned int ib_odp_chunk_index(const struct ib_odp_chunk *chunk,
 	return (addr - chunk->notifier.interval_tree.start) >> PAGE_SHIFT;
 }
 
+/* First address of the chunk, and the one behind its last. */
+static inline unsigned long ib_odp_chunk_start(const struct ib_odp_chunk *chunk)
+{
+	return chunk->notifier.interval_tree.start;
+}
+
+static inline unsigned long ib_odp_chunk_end(const struct ib_odp_chunk *chunk)
+{
+	return chunk->notifier.interval_tree.last + 1;
+}
+
 /**
  * ib_odp_chunk_page() - the page behind an address
  * @chunk: locked, by ib_umem_odp_fault() for a range that @addr is in
@@ -162,15 +193,17 @@ static inline unsigned int ib_odp_chunk_index(const struct ib_odp_chunk *chunk,
 static inline struct page *ib_odp_chunk_page(const struct ib_odp_chunk *chunk,
 					     unsigned long addr)
 {
-	unsigned long entry = chunk->entries[ib_odp_chunk_index(chunk, addr)];
+	unsigned int i = ib_odp_chunk_index(chunk, addr);
 
 	lockdep_assert_held(&chunk->lock);
-	return (struct page *)(entry & ~IB_ODP_ENTRY_FLAGS);
+	if (chunk->huge)
+		return nth_page((struct page *)(chunk->huge & ~IB_ODP_ENTRY_FLAGS), i);
+	return (struct page *)(chunk->entries[i] & ~IB_ODP_ENTRY_FLAGS);
 }
 
 /**
  * ib_odp_chunk_entry() - what the device may do with a page, and where it is
- * @chunk: locked, of a device that uses DMA addresses
+ * @chunk: locked, by ib_umem_odp_fault(), of a device that uses DMA addresses
  * @addr: the user's address
  * @dma: set to the page's DMA address where the device may access it
  *
@@ -182,7 +215,14 @@ static inline unsigned long ib_odp_chunk_entry(const struct ib_odp_chunk *chunk,
 	unsigned int i = ib_odp_chunk_index(chunk, addr);
 
 	lockdep_assert_held(&chunk->lock);
-	*dma = chunk->entries[i] ? chunk->dma[i] : 0;
+	*dma = 0;
+	if (chunk->huge) {
+		*dma = chunk->huge_dma + ((dma_addr_t)i << PAGE_SHIFT);
+		return chunk->huge & IB_ODP_ENTRY_FLAGS;
+	}
+	if (!chunk->entries || !chunk->entries[i])
+		return 0;
+	*dma = chunk->dma[i];
 	return chunk->entries[i] & IB_ODP_ENTRY_FLAGS;
 }
 

@@ -20,7 +20,8 @@
  *
  * A page is in a chunk without a reference. It is valid while the chunk's lock
  * is held, because an invalidation of it has to take that lock before the page
- * can go.
+ * can go. What the chunk has of pages is in umem_odp_map.c, how they come in
+ * umem_odp_fault.c.
  *
  * Lifetime. The umem owns one reference of each chunk in its xarray, users hold
  * others while they work. Interval notifiers cannot be removed in a callback,
@@ -43,18 +44,16 @@
 static void chunk_free(struct ib_odp_chunk *chunk)
 {
 	mutex_destroy(&chunk->lock);
-	kvfree(chunk->dma);
-	kvfree(chunk);
+	kvfree(chunk->entries);
+	kfree(chunk);
 }
 
 /* No longer in the xarray, and without users. */
 static void chunk_destroy(struct ib_odp_chunk *chunk)
 {
-	struct interval_tree_node *node = &chunk->notifier.interval_tree;
-
 	mmu_interval_notifier_remove(&chunk->notifier);
 	mutex_lock(&chunk->lock);
-	ib_odp_chunk_unmap(chunk, node->start, node->last + 1);
+	ib_odp_chunk_clear(chunk);
 	mutex_unlock(&chunk->lock);
 	chunk_free(chunk);
 }
@@ -65,30 +64,20 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 	unsigned long start = max((index << IB_ODP_CHUNK_SHIFT) + odp->skew,
 				  ib_umem_start(odp));
 	unsigned long length = ib_umem_odp_chunk_end(odp, addr) - start;
-	size_t nr_pages = length >> PAGE_SHIFT;
 	struct ib_odp_chunk *chunk;
-	int ret = -ENOMEM;
+	int ret;
 
-	chunk = kvzalloc(struct_size(chunk, entries, nr_pages), GFP_KERNEL_ACCOUNT);
+	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT);
 	if (!chunk)
 		return ERR_PTR(-ENOMEM);
 	chunk->odp = odp;
 	mutex_init(&chunk->lock);
 	refcount_set(&chunk->refs, 1);
-
-	if (!ib_uses_virt_dma(odp->umem.ibdev)) {
-		chunk->dma = kvcalloc(nr_pages, sizeof(*chunk->dma), GFP_KERNEL_ACCOUNT);
-		if (!chunk->dma)
-			goto out_free;
-	}
 	/* From here on it is called for invalidations, and has nothing yet. */
 	ret = mmu_interval_notifier_insert(&chunk->notifier, odp->umem.owning_mm,
 					   start, length, &ib_odp_chunk_ops);
-	if (ret)
-		goto out_free;
-	return chunk;
-
-out_free:
+	if (!ret)
+		return chunk;
 	chunk_free(chunk);
 	return ERR_PTR(ret);
 }

@@ -20,6 +20,11 @@ struct mlx5_odp_fault;
 #define MLX5_ODP_CHILD_SHIFT	30
 #define MLX5_ODP_CHILD_SIZE	BIT_ULL(MLX5_ODP_CHILD_SHIFT)
 
+/* Translations of nothing, for zaps, and how much of a region they zap at once. */
+#define MLX5_ODP_ZEROS_ORDER	PAGE_ALLOC_COSTLY_ORDER
+#define MLX5_ODP_ZAP_MAX	\
+	((PAGE_SIZE << MLX5_ODP_ZEROS_ORDER) / sizeof(struct mlx5_mtt) * PAGE_SIZE)
+
 /* What one fault brings in at most, before the device is asked again. */
 #define MLX5_ODP_WINDOW		SZ_4M
 

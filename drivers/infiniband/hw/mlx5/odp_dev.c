@@ -87,22 +87,24 @@ static void odp_refill_work(struct work_struct *work)
 /* Translations of nothing, for zaps: these must not allocate. */
 static int odp_map_zeros(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 {
+	size_t size = PAGE_SIZE << MLX5_ODP_ZEROS_ORDER;
 	struct device *device = dev->mdev->device;
 
-	eq->zeros = (void *)get_zeroed_page(GFP_KERNEL);
+	eq->zeros = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, MLX5_ODP_ZEROS_ORDER);
 	if (!eq->zeros)
 		return -ENOMEM;
-	eq->zeros_dma = dma_map_single(device, eq->zeros, PAGE_SIZE, DMA_TO_DEVICE);
+	eq->zeros_dma = dma_map_single(device, eq->zeros, size, DMA_TO_DEVICE);
 	if (!dma_mapping_error(device, eq->zeros_dma))
 		return 0;
-	free_page((unsigned long)eq->zeros);
+	free_pages((unsigned long)eq->zeros, MLX5_ODP_ZEROS_ORDER);
 	return -ENOMEM;
 }
 
 static void odp_unmap_zeros(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 {
-	dma_unmap_single(dev->mdev->device, eq->zeros_dma, PAGE_SIZE, DMA_TO_DEVICE);
-	free_page((unsigned long)eq->zeros);
+	dma_unmap_single(dev->mdev->device, eq->zeros_dma, PAGE_SIZE << MLX5_ODP_ZEROS_ORDER,
+			 DMA_TO_DEVICE);
+	free_pages((unsigned long)eq->zeros, MLX5_ODP_ZEROS_ORDER);
 }
 
 static int odp_start_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)

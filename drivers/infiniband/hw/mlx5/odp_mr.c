@@ -14,16 +14,18 @@
  * says whose it is. A child is made by the first fault in it.
  *
  * A zap must not allocate: it may be what memory is being waited for. So it
- * posts a page of zeros that is always there.
+ * posts translations of nothing that are always there. Zaps of chunks that are
+ * neighbours become one UMR, which is posted when the next one is not, or when
+ * somebody waits for it.
  *
  * The end of a region. First nobody finds it any more: faults hold a reference
  * while they work. Then its keys are revoked, which a UMR does without any
- * allocation, under odp_life; who zaps holds that for reading, and leaves the
- * device alone once the region is dead. So a zap never touches a key that is
- * somebody else's by then. Keys are not recycled, for a recycled key remembers
- * its translations, and ours start empty.
+ * allocation, under odp_zap_lock; a zap that finds the region dead leaves the
+ * device alone. So it never touches a key that is somebody else's by then. Keys
+ * are not recycled, for a recycled key remembers its translations, and ours start
+ * empty.
  *
- * Locks: mmap_lock, chunk->lock, odp_life. odp_children_lock is outside of all.
+ * Locks: mmap_lock, chunk->lock, odp_zap_lock. odp_children_lock is outside of all.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -55,31 +57,85 @@ static u32 odp_table_of(struct mlx5_ib_mr *mr, unsigned long addr, unsigned long
 	return child->mmkey.key;
 }
 
+/* Where a table's translations of [start, end) are, and how long they are. */
+static u64 odp_xlt(unsigned long start, unsigned long end, unsigned long base,
+		   size_t *length)
+{
+	size_t nr = ALIGN((end - start) >> PAGE_SHIFT, MLX5_ODP_GRANULE >> PAGE_SHIFT);
+
+	*length = nr * sizeof(struct mlx5_mtt);
+	return ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt);
+}
+
 static int odp_write(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end,
 		     dma_addr_t mtts)
 {
 	unsigned long base;
 	u32 key = odp_table_of(mr, start, &base);
-	size_t nr = ALIGN((end - start) >> PAGE_SHIFT, MLX5_ODP_GRANULE >> PAGE_SHIFT);
+	size_t length;
+	u64 offset = odp_xlt(start, end, base, &length);
 
-	return mlx5r_umr_write_xlt(mr_to_mdev(mr), key, mtts, nr * sizeof(struct mlx5_mtt),
-				   ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt));
+	return mlx5r_umr_write_xlt(mr_to_mdev(mr), key, mtts, length, offset);
+}
+
+static void odp_zap_flush(struct mlx5_ib_mr *mr)
+{
+	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
+	unsigned long base;
+	size_t length;
+	u64 offset;
+	u32 key;
+
+	lockdep_assert_held(&mr->odp_zap_lock);
+	if (!mr->odp_zap_end)
+		return;
+	key = odp_table_of(mr, mr->odp_zap_start, &base);
+	offset = odp_xlt(mr->odp_zap_start, mr->odp_zap_end, base, &length);
+	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, key, dev->odp_pf_eq.zeros_dma, length,
+					    offset);
+	mr->odp_zap_end = 0;
+}
+
+static bool odp_zap_goes_on(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end)
+{
+	if (mr->odp_zap_end != start || end - mr->odp_zap_start > MLX5_ODP_ZAP_MAX)
+		return false;
+	return !mr->is_odp_implicit || !((start ^ mr->odp_zap_start) >> MLX5_ODP_CHILD_SHIFT);
 }
 
 static void odp_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
 {
 	struct mlx5_ib_mr *mr = chunk->odp->private;
 
-	down_read(&mr->odp_life);
-	/* Fails with the device only, which then accesses nothing. */
+	mutex_lock(&mr->odp_zap_lock);
+	if (!mr->odp_dead) {
+		if (!odp_zap_goes_on(mr, start, end)) {
+			odp_zap_flush(mr);
+			mr->odp_zap_start = start;
+		}
+		mr->odp_zap_end = end;
+	}
+	mutex_unlock(&mr->odp_zap_lock);
+}
+
+/* For all of the region's, which costs nothing: they are executed in order. */
+static void odp_zap_wait(struct ib_odp_chunk *chunk)
+{
+	struct mlx5_ib_mr *mr = chunk->odp->private;
+	unsigned long nr;
+
+	mutex_lock(&mr->odp_zap_lock);
 	if (!mr->odp_dead)
-		odp_write(mr, start, end, mr_to_mdev(mr)->odp_pf_eq.zeros_dma);
-	up_read(&mr->odp_life);
+		odp_zap_flush(mr);
+	nr = mr->odp_zap_nr;
+	mutex_unlock(&mr->odp_zap_lock);
+	mlx5r_umr_wait(mr_to_mdev(mr), nr);
 }
 
 static const struct ib_umem_odp_ops odp_ops = {
 	.granule = MLX5_ODP_GRANULE,
 	.zap = odp_zap,
+	.zap_wait = odp_zap_wait,
 };
 
 static __be64 odp_mtt(const struct ib_odp_chunk *chunk, unsigned long addr)
@@ -125,15 +181,19 @@ static void odp_buffer_put(struct odp_buffer *buffer)
 	free_page((unsigned long)buffer->mtts);
 }
 
-/* Tell the device of [start, end), in whole granules. */
+/* Tell the device of [start, end), in whole granules, or of all of a huge page. */
 static int odp_tell(struct mlx5_ib_mr *mr, struct ib_odp_chunk *chunk,
 		    unsigned long start, unsigned long end, struct odp_buffer *buffer)
 {
-	unsigned long first = chunk->notifier.interval_tree.start;
-	unsigned long behind = chunk->notifier.interval_tree.last + 1;
+	unsigned long first = ib_odp_chunk_start(chunk);
+	unsigned long behind = ib_odp_chunk_end(chunk);
 	unsigned long addr;
 	size_t nr = 0;
 
+	if (chunk->huge) {
+		start = first;
+		end = behind;
+	}
 	start = first + ALIGN_DOWN(start - first, MLX5_ODP_GRANULE);
 	end = first + ALIGN(end - first, MLX5_ODP_GRANULE);
 	dma_sync_single_for_cpu(buffer->device, buffer->dma, PAGE_SIZE, DMA_TO_DEVICE);
@@ -386,7 +446,7 @@ static struct mlx5_ib_mr *odp_mr_alloc(struct ib_pd *pd, struct ib_umem_odp *odp
 	mr->mmkey.type = MLX5_MKEY_MR;
 	xa_init(&mr->implicit_children);
 	mutex_init(&mr->odp_children_lock);
-	init_rwsem(&mr->odp_life);
+	mutex_init(&mr->odp_zap_lock);
 	odp->private = mr;
 	return mr;
 }
@@ -514,12 +574,13 @@ void mlx5_ib_odp_stop(struct mlx5_ib_mr *mr)
 	if (mr->null_mmkey.key)
 		odp_forget(dev, &mr->null_mmkey);
 
-	down_write(&mr->odp_life);
-	mlx5r_umr_revoke_mkey(dev, mr->mmkey.key);
+	mutex_lock(&mr->odp_zap_lock);
 	xa_for_each(&mr->implicit_children, index, child)
-		mlx5r_umr_revoke_mkey(dev, child->mmkey.key);
+		mlx5r_umr_post_revoke(dev, child->mmkey.key);
+	mr->odp_zap_nr = mlx5r_umr_post_revoke(dev, mr->mmkey.key);
 	mr->odp_dead = true;
-	up_write(&mr->odp_life);
+	mutex_unlock(&mr->odp_zap_lock);
+	mlx5r_umr_wait(dev, mr->odp_zap_nr);
 }
 
 /**

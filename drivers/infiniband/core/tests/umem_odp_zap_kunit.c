@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * KUnit tests for the on-demand paged umem: how pages are taken from a device
+ * with translations of its own, and huge pages.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <kunit/device.h>
+#include <linux/dma-mapping.h>
+
+#include "umem_odp_kunit.h"
+
+#define CHUNK_PAGES	((int)(IB_ODP_CHUNK_SIZE / PAGE_SIZE))
+
+static unsigned long test_mmap_chunks(struct kunit *test, int nr)
+{
+	unsigned long addr = test_mmap(test, (nr + 1) * IB_ODP_CHUNK_SIZE,
+				       PROT_READ | PROT_WRITE);
+
+	return ALIGN(addr, IB_ODP_CHUNK_SIZE);
+}
+
+static void test_event(struct kunit *test, enum mmu_notifier_event event,
+		       unsigned long addr, size_t size)
+{
+	struct test_odp *to = test->priv;
+	struct mmu_notifier_range range;
+
+	mmu_notifier_range_init(&range, event, 0, to->mm, addr, addr + size);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
+static void thread_invalidate(struct test_thread *thread)
+{
+	test_event(thread->test, MMU_NOTIFY_CLEAR, thread->addr, thread->size);
+}
+
+static void a_range_tells_all_and_then_waits(struct kunit *test)
+{
+	unsigned long addr = test_mmap_chunks(test, 4), size = 4 * IB_ODP_CHUNK_SIZE;
+	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + i * IB_ODP_CHUNK_SIZE,
+							  1, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, size));
+	KUNIT_EXPECT_EQ(test, 4, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, 4, to->zap.most_open);
+	KUNIT_EXPECT_EQ(test, 0, to->zap.open);
+	KUNIT_EXPECT_EQ(test, 4, atomic64_read(&odp->stats.invalidations));
+	ib_umem_odp_release(odp);
+	KUNIT_EXPECT_EQ(test, 4, to->zap.nr);
+}
+
+/*
+ * A takes two chunks, and its wait for the second one is long:
+ *
+ *	A: start of both, finish of the second ...
+ *				B: start of the first: settles it
+ *				C: fault in the first: not while A goes on
+ *	A: ... goes on, finish of the first, end
+ */
+static void who_comes_in_between_settles(struct kunit *test)
+{
+	unsigned long addr = test_mmap_chunks(test, 2), size = 2 * IB_ODP_CHUNK_SIZE;
+	struct ib_umem_odp *odp = test_get(test, addr, size, TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+	struct test_thread a = { .fn = thread_invalidate, .addr = addr, .size = size };
+	struct test_thread b = { .fn = thread_invalidate, .addr = addr, .size = PAGE_SIZE };
+	struct test_thread c = { .fn = thread_fault, .odp = odp, .addr = addr, .size = 1 };
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PAGE_SIZE, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + IB_ODP_CHUNK_SIZE, 1, 0));
+	to->zap.slow = addr + IB_ODP_CHUNK_SIZE;
+	test_spawn(test, &a);
+	test_spawn(test, &b);
+	test_spawn(test, &c);
+
+	complete(&a.go);
+	KUNIT_ASSERT_TRUE(test, wait_for_completion_timeout(&to->zap.is_waiting,
+							    TEST_TIMEOUT));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&odp->stats.invalidations));
+	complete(&b.go);
+	test_join(test, &b);
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+	complete(&c.go);
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&c.done, HZ / 10));
+	complete(&to->zap.go);
+	test_join(test, &a);
+	test_join(test, &c);
+	KUNIT_EXPECT_EQ(test, 0, c.ret);
+	KUNIT_EXPECT_EQ(test, 2, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, 3, atomic64_read(&odp->stats.faults));
+	to->zap.slow = 0;
+	ib_umem_odp_release(odp);
+}
+
+static void what_takes_nothing_is_no_zap(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+
+	/* The page of zeros would change for another one when it is written. */
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + SZ_16K)));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
+	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, SZ_64K);
+	test_event(test, MMU_NOTIFY_SOFT_DIRTY, addr, SZ_64K);
+	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
+	/* One page can be written: that one, and no other. */
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_16K, 1, IB_ODP_FAULT_WRITE));
+	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, SZ_32K);
+	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
+	/* mprotect() says one thing for all it does. */
+	test_event(test, MMU_NOTIFY_PROTECTION_VMA, addr, SZ_32K);
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+	ib_umem_odp_release(odp);
+}
+
+static void only_what_is_mapped_is_zapped(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_1M, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_1M, TEST_ACCESS, &test_ops);
+	struct test_odp *to = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_128K, 1, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_256K, 1, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + SZ_64K, SZ_512K));
+	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, addr + SZ_128K, to->zap.start);
+	KUNIT_EXPECT_EQ(test, addr + SZ_256K + PAGE_SIZE, to->zap.end);
+	ib_umem_odp_release(odp);
+}
+
+static const struct ib_umem_odp_ops granule_ops = {
+	.granule = SZ_32K,
+	.zap = test_zap,
+	.zap_wait = test_zap_wait,
+};
+
+/* The region starts in the middle of a granule, as the address space has them. */
+static void granules_are_the_regions_and_no_chunks_share_one(struct kunit *test)
+{
+	unsigned long addr = test_mmap_chunks(test, 3) + 3 * PAGE_SIZE;
+	struct ib_umem_odp *odp = test_get(test, addr, 2 * IB_ODP_CHUNK_SIZE, TEST_ACCESS,
+					   &granule_ops);
+	unsigned long behind = ib_umem_odp_chunk_end(odp, addr);
+	struct test_odp *to = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 0, (behind - addr) % SZ_32K);
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind - SZ_64K, SZ_64K, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind, SZ_64K, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(behind - PAGE_SIZE, 2 * PAGE_SIZE));
+	/* One granule on each side, all of it. */
+	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, behind, to->zap.start);
+	KUNIT_EXPECT_EQ(test, behind + SZ_32K, to->zap.end);
+	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.invalidations));
+	ib_umem_odp_release(odp);
+}
+
+static void present_pages_only(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + SZ_16K)));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_PRESENT |
+						  IB_ODP_FAULT_PREFETCH));
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.prefetch));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&odp->stats.faults));
+	ib_umem_odp_release(odp);
+}
+
+static void implicit_region_is_all_there_is(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
+
+	odp = ib_umem_odp_get_implicit(&to->device, TEST_ACCESS | IB_ACCESS_HUGETLB, NULL);
+	KUNIT_EXPECT_PTR_EQ(test, ERR_PTR(-EOPNOTSUPP), odp);
+	odp = ib_umem_odp_get_implicit(&to->device, TEST_ACCESS, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, 0, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, TASK_SIZE, 1, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
+	ib_umem_odp_release(odp);
+}
+
+/* ---- huge pages ---- */
+
+static unsigned long test_mmap_huge(struct kunit *test)
+{
+	unsigned long addr = test_mmap_chunks(test, 1);
+	struct test_odp *to = test->priv;
+
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		kunit_skip(test, "CONFIG_TRANSPARENT_HUGEPAGE is off");
+	KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, IB_ODP_CHUNK_SIZE, MADV_HUGEPAGE));
+	KUNIT_ASSERT_EQ(test, 0, put_user(0xfeed, (u32 __user *)(addr + 5 * PAGE_SIZE + 8)));
+	return addr;
+}
+
+static void huge_page_is_one_fault(struct kunit *test)
+{
+	unsigned long addr = test_mmap_huge(test), at = addr + 5 * PAGE_SIZE + 8;
+	struct ib_umem_odp *odp = test_get(test, addr, IB_ODP_CHUNK_SIZE, TEST_ACCESS,
+					   &test_ops);
+	struct test_odp *to = test->priv;
+	struct ib_odp_chunk *chunk;
+	u32 *va;
+
+	chunk = test_fault(test, odp, at, 4, 0);
+	KUNIT_EXPECT_NE(test, 0, chunk->huge);
+	KUNIT_EXPECT_NULL(test, chunk->entries);
+	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, chunk->nr_mapped);
+	va = kmap_local_page(ib_odp_chunk_page(chunk, at));
+	KUNIT_EXPECT_EQ(test, 0xfeed, va[offset_in_page(at) / sizeof(*va)]);
+	kunmap_local(va);
+	ib_odp_chunk_unlock(chunk);
+	/* All of it is there; to write is another right. */
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, IB_ODP_CHUNK_SIZE, 0));
+	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, 1, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 2 * CHUNK_PAGES, atomic64_read(&odp->stats.faults));
+
+	/* To lose a part is to lose all; the rest comes back in small pages. */
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
+	KUNIT_EXPECT_EQ(test, addr, to->zap.start);
+	KUNIT_EXPECT_EQ(test, addr + IB_ODP_CHUNK_SIZE, to->zap.end);
+	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, atomic64_read(&odp->stats.invalidations));
+	chunk = test_fault(test, odp, at, 4, 0);
+	KUNIT_EXPECT_EQ(test, 0, chunk->huge);
+	KUNIT_EXPECT_EQ(test, 1, chunk->nr_mapped);
+	va = kmap_local_page(ib_odp_chunk_page(chunk, at));
+	KUNIT_EXPECT_EQ(test, 0xfeed, va[offset_in_page(at) / sizeof(*va)]);
+	kunmap_local(va);
+	ib_odp_chunk_unlock(chunk);
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr, 1, 0));
+	ib_umem_odp_release(odp);
+}
+
+/* A device of the DMA API's: what is mapped for it is unmapped, says DMA_API_DEBUG. */
+static void test_use_dma(struct kunit *test)
+{
+	struct device *device = kunit_device_register(test, "umem_odp");
+	struct test_odp *to = test->priv;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(device));
+	to->dma_mask = DMA_BIT_MASK(64);
+	device->dma_mask = &to->dma_mask;
+	to->device.dma_device = device;
+}
+
+static void pages_are_mapped_for_dma(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	struct ib_odp_chunk *chunk;
+	struct ib_umem_odp *odp;
+	dma_addr_t dma;
+
+	test_use_dma(test);
+	odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	chunk = test_fault(test, odp, addr + PAGE_SIZE, 2 * PAGE_SIZE, IB_ODP_FAULT_WRITE);
+	KUNIT_EXPECT_EQ(test, 0, ib_odp_chunk_entry(chunk, addr, &dma));
+	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE,
+			ib_odp_chunk_entry(chunk, addr + PAGE_SIZE, &dma));
+	KUNIT_EXPECT_EQ(test, page_to_phys(ib_odp_chunk_page(chunk, addr + PAGE_SIZE)), dma);
+	ib_odp_chunk_unlock(chunk);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_32K));
+	KUNIT_EXPECT_EQ(test, 2, atomic64_read(&odp->stats.invalidations));
+	ib_umem_odp_release(odp);
+}
+
+static void huge_page_is_one_dma_mapping(struct kunit *test)
+{
+	unsigned long addr = test_mmap_huge(test);
+	struct ib_odp_chunk *chunk;
+	struct ib_umem_odp *odp;
+	dma_addr_t first, last;
+
+	test_use_dma(test);
+	odp = test_get(test, addr, IB_ODP_CHUNK_SIZE, TEST_ACCESS, &test_ops);
+	chunk = test_fault(test, odp, addr, 1, 0);
+	KUNIT_EXPECT_NE(test, 0, chunk->huge);
+	KUNIT_EXPECT_NULL(test, chunk->dma);
+	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ, ib_odp_chunk_entry(chunk, addr, &first));
+	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ,
+			ib_odp_chunk_entry(chunk, addr + IB_ODP_CHUNK_SIZE - 1, &last));
+	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_SIZE - PAGE_SIZE, last - first);
+	ib_odp_chunk_unlock(chunk);
+	ib_umem_odp_release(odp);
+}
+
+static struct kunit_case zap_cases[] = {
+	KUNIT_CASE(a_range_tells_all_and_then_waits),
+	KUNIT_CASE(who_comes_in_between_settles),
+	KUNIT_CASE(what_takes_nothing_is_no_zap),
+	KUNIT_CASE(only_what_is_mapped_is_zapped),
+	KUNIT_CASE(granules_are_the_regions_and_no_chunks_share_one),
+	KUNIT_CASE(present_pages_only),
+	KUNIT_CASE(implicit_region_is_all_there_is),
+	KUNIT_CASE(huge_page_is_one_fault),
+	KUNIT_CASE(pages_are_mapped_for_dma),
+	KUNIT_CASE(huge_page_is_one_dma_mapping),
+	{}
+};
+
+static struct kunit_suite zap_suite = {
+	.name = "ib_umem_odp_zap",
+	.init = test_init,
+	.test_cases = zap_cases,
+};
+kunit_test_suite(zap_suite);

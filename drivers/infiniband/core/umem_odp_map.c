@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * User memory that is paged on demand: the pages of a chunk, and how they go.
+ *
+ * A chunk has either small pages, each with an entry and a DMA mapping, or one
+ * huge page that is all of it, with one of both. What the device may do with a
+ * page is only ever added to; to take away is to zap.
+ *
+ * To zap is to tell the device, to wait until it has obeyed, and to unmap the
+ * pages; in that order, as until then it uses them. An invalidation that hits
+ * many chunks tells it of all of them before it waits for the first one: a chunk
+ * remembers what it was told, and whoever takes the chunk's lock and needs to
+ * know settles that: waits, and unmaps. Faults need not. While the invalidation
+ * goes on they collide with it, and when it ends all has been settled.
+ *
+ *	invalidate_start	invalidate_start	fault
+ *	  lock, zap, unlock
+ *				  lock, settle
+ *				  zap the rest,
+ *				  settle, unlock
+ *							lock: not covered, unlock
+ *	invalidate_finish				wait for the ranges to end
+ *	  lock: nothing left, unlock
+ *
+ * A chunk has one finish structure. So an invalidation that meets another one's
+ * does not leave anything for later.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "umem_odp.h"
+
+#define CHUNK_PAGES	(IB_ODP_CHUNK_SIZE >> PAGE_SHIFT)
+#define CHUNK_ORDER	(IB_ODP_CHUNK_SHIFT - PAGE_SHIFT)
+
+static enum dma_data_direction odp_dma_direction(const struct ib_umem_odp *odp)
+{
+	return odp->umem.writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
+}
+
+/* Users map memory as often as they like, and know what they do. */
+static int odp_dma_map(struct ib_umem_odp *odp, struct page *page, size_t size,
+		       dma_addr_t *dma)
+{
+	struct device *device = odp->umem.ibdev->dma_device;
+
+	*dma = dma_map_page_attrs(device, page, 0, size, odp_dma_direction(odp),
+				  DMA_ATTR_MAY_OVERLAP);
+	return dma_mapping_error(device, *dma) ? -EFAULT : 0;
+}
+
+static void odp_dma_unmap(struct ib_umem_odp *odp, dma_addr_t dma, size_t size)
+{
+	dma_unmap_page_attrs(odp->umem.ibdev->dma_device, dma, size,
+			     odp_dma_direction(odp), DMA_ATTR_MAY_OVERLAP);
+}
+
+static bool odp_uses_dma(const struct ib_umem_odp *odp)
+{
+	return !ib_uses_virt_dma(odp->umem.ibdev);
+}
+
+static struct page *entry_page(unsigned long entry)
+{
+	return (struct page *)(entry & ~IB_ODP_ENTRY_FLAGS);
+}
+
+/*
+ * After the DMA unmapping, which may copy from a bounce buffer. The page is
+ * still mapped by the process, whose change waits for us; that keeps it in its
+ * file, so there is no need of the folio lock.
+ */
+static void entry_mark_dirty(unsigned long entry)
+{
+	struct folio *folio;
+
+	if (!(entry & IB_ODP_ENTRY_WRITE))
+		return;
+	folio = page_folio(entry_page(entry));
+	if (!folio_test_dirty(folio))
+		folio_mark_dirty(folio);
+}
+
+static void chunk_add_mapped(struct ib_odp_chunk *chunk, int nr)
+{
+	WRITE_ONCE(chunk->nr_mapped, chunk->nr_mapped + nr);
+}
+
+/* ---- away ---- */
+
+static void chunk_unmap_huge(struct ib_odp_chunk *chunk)
+{
+	if (odp_uses_dma(chunk->odp))
+		odp_dma_unmap(chunk->odp, chunk->huge_dma, IB_ODP_CHUNK_SIZE);
+	entry_mark_dirty(chunk->huge);
+	chunk->huge = 0;
+	chunk_add_mapped(chunk, -(int)CHUNK_PAGES);
+	atomic64_add(CHUNK_PAGES, &chunk->odp->stats.invalidations);
+}
+
+static void chunk_unmap_small(struct ib_odp_chunk *chunk, unsigned long start,
+			      unsigned long end)
+{
+	unsigned int i = ib_odp_chunk_index(chunk, start);
+	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
+	unsigned int gone = 0;
+
+	for (; i < nr && gone < chunk->nr_mapped; i++) {
+		if (!chunk->entries[i])
+			continue;
+		if (chunk->dma)
+			odp_dma_unmap(chunk->odp, chunk->dma[i], PAGE_SIZE);
+		entry_mark_dirty(chunk->entries[i]);
+		chunk->entries[i] = 0;
+		gone++;
+	}
+	chunk_add_mapped(chunk, -(int)gone);
+	atomic64_add(gone, &chunk->odp->stats.invalidations);
+}
+
+/* The device no longer uses what it was told to forget. */
+static void chunk_settle(struct ib_odp_chunk *chunk)
+{
+	lockdep_assert_held(&chunk->lock);
+	if (!chunk->zap_end)
+		return;
+	if (chunk->odp->ops)
+		chunk->odp->ops->zap_wait(chunk);
+	if (chunk->huge)
+		chunk_unmap_huge(chunk);
+	else
+		chunk_unmap_small(chunk, chunk->zap_start, chunk->zap_end);
+	chunk->zap_end = 0;
+}
+
+/* The device forgets whole granules, so these lose all of their pages. */
+static void chunk_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
+{
+	const struct ib_umem_odp_ops *ops = chunk->odp->ops;
+	unsigned long first = ib_odp_chunk_start(chunk);
+	unsigned long behind = ib_odp_chunk_end(chunk);
+
+	if (chunk->huge) {
+		start = first;
+		end = behind;
+	} else if (ops) {
+		start = first + ALIGN_DOWN(start - first, ops->granule);
+		end = min(first + ALIGN(end - first, ops->granule), behind);
+	}
+	chunk->zap_start = start;
+	chunk->zap_end = end;
+	if (ops)
+		ops->zap(chunk, start, end);
+}
+
+/**
+ * ib_odp_chunk_clear() - the device no longer uses the chunk
+ * @chunk: locked
+ *
+ * Context: sleeps if the driver's zap does.
+ */
+void ib_odp_chunk_clear(struct ib_odp_chunk *chunk)
+{
+	chunk_settle(chunk);
+	if (!chunk->nr_mapped)
+		return;
+	chunk_zap(chunk, ib_odp_chunk_start(chunk), ib_odp_chunk_end(chunk));
+	chunk_settle(chunk);
+}
+
+/* ---- invalidation ---- */
+
+/* What does an event take from the device, if it has it? */
+static unsigned long event_takes(enum mmu_notifier_event event)
+{
+	switch (event) {
+	case MMU_NOTIFY_PROTECTION_PAGE:
+	case MMU_NOTIFY_SOFT_DIRTY:
+		/* The pages stay, and can be read. */
+		return IB_ODP_ENTRY_WRITE;
+	default:
+		return IB_ODP_ENTRY_READ;
+	}
+}
+
+/* Cut [*start, *end) to where the device has @what; false: nowhere. */
+static bool chunk_cut(const struct ib_odp_chunk *chunk, unsigned long what,
+		      unsigned long *start, unsigned long *end)
+{
+	unsigned int first = ib_odp_chunk_index(chunk, *start);
+	unsigned int last = ib_odp_chunk_index(chunk, *end - 1);
+
+	if (!chunk->nr_mapped)
+		return false;
+	if (chunk->huge)
+		return chunk->huge & what;
+	while (!(chunk->entries[first] & what))
+		if (first++ == last)
+			return false;
+	/* To forget whole chunks side by side can be said at once. */
+	if (*start == ib_odp_chunk_start(chunk) && *end == ib_odp_chunk_end(chunk))
+		return true;
+	while (!(chunk->entries[last] & what))
+		last--;
+	*start = ib_odp_chunk_start(chunk) + ((unsigned long)first << PAGE_SHIFT);
+	*end = ib_odp_chunk_start(chunk) + ((last + 1UL) << PAGE_SHIFT);
+	return true;
+}
+
+/* Users see to it themselves when they put it. */
+static void chunk_reap_if_empty(struct ib_odp_chunk *chunk)
+{
+	if (!chunk->nr_mapped)
+		queue_work(system_unbound_wq, &chunk->odp->reap_work);
+}
+
+static bool chunk_lock(struct ib_odp_chunk *chunk, const struct mmu_notifier_range *range)
+{
+	if (mmu_notifier_range_blockable(range)) {
+		mutex_lock(&chunk->lock);
+		return true;
+	}
+	if (!mutex_trylock(&chunk->lock))
+		return false;
+	/* A zap waits for the device. */
+	if (!chunk->nr_mapped || !chunk->odp->ops)
+		return true;
+	mutex_unlock(&chunk->lock);
+	return false;
+}
+
+static bool chunk_invalidate_start(struct mmu_interval_notifier *mni,
+				   const struct mmu_notifier_range *range,
+				   unsigned long cur_seq,
+				   struct mmu_interval_notifier_finish **finish)
+{
+	struct ib_odp_chunk *chunk = container_of(mni, struct ib_odp_chunk, notifier);
+	unsigned long start = max(range->start, ib_odp_chunk_start(chunk));
+	unsigned long end = min(range->end, ib_odp_chunk_end(chunk));
+
+	if (!chunk_lock(chunk, range))
+		return false;
+	mmu_interval_set_seq(mni, cur_seq);
+	chunk_settle(chunk);
+	if (chunk_cut(chunk, event_takes(range->event), &start, &end)) {
+		chunk_zap(chunk, start, end);
+		if (chunk->odp->ops && !chunk->finishing) {
+			chunk->finishing = true;
+			*finish = &chunk->finish;
+		} else {
+			chunk_settle(chunk);
+			chunk_reap_if_empty(chunk);
+		}
+	}
+	mutex_unlock(&chunk->lock);
+	return true;
+}
+
+static void chunk_invalidate_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct ib_odp_chunk *chunk = container_of(finish, struct ib_odp_chunk, finish);
+
+	mutex_lock(&chunk->lock);
+	chunk_settle(chunk);
+	chunk->finishing = false;
+	chunk_reap_if_empty(chunk);
+	mutex_unlock(&chunk->lock);
+}
+
+const struct mmu_interval_notifier_ops ib_odp_chunk_ops = {
+	.invalidate_start = chunk_invalidate_start,
+	.invalidate_finish = chunk_invalidate_finish,
+};
+
+/* ---- there ---- */
+
+/**
+ * ib_odp_chunk_prepare() - make room for small pages
+ * @chunk: not locked: this allocates
+ *
+ * Context: sleeps.
+ * Return: 0; -ENOMEM.
+ */
+int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk)
+{
+	bool dma = odp_uses_dma(chunk->odp);
+	unsigned long length = ib_odp_chunk_end(chunk) - ib_odp_chunk_start(chunk);
+	size_t nr = ALIGN(length >> PAGE_SHIFT, 2);
+	unsigned long *entries;
+
+	if (READ_ONCE(chunk->entries))
+		return 0;
+	entries = kvcalloc(nr, sizeof(*entries) + (dma ? sizeof(dma_addr_t) : 0),
+			   GFP_KERNEL_ACCOUNT);
+	if (!entries)
+		return -ENOMEM;
+	mutex_lock(&chunk->lock);
+	if (!chunk->entries) {
+		chunk->dma = dma ? (dma_addr_t *)(entries + nr) : NULL;
+		WRITE_ONCE(chunk->entries, entries);
+		entries = NULL;
+	}
+	mutex_unlock(&chunk->lock);
+	kvfree(entries);
+	return 0;
+}
+
+/**
+ * ib_odp_chunk_covers() - are pages there for an access?
+ * @chunk: locked
+ * @start: first address
+ * @end: behind the last one
+ * @flags: enum ib_odp_fault_flags
+ *
+ * Context: any.
+ * Return: true if all of them are.
+ */
+bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
+			 unsigned long end, unsigned int flags)
+{
+	unsigned long need = IB_ODP_ENTRY_READ;
+	unsigned int i = ib_odp_chunk_index(chunk, start);
+	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
+
+	if (flags & IB_ODP_FAULT_WRITE)
+		need |= IB_ODP_ENTRY_WRITE;
+	/* On their way out, or none at all. */
+	if (chunk->zap_end || !chunk->nr_mapped)
+		return false;
+	if (chunk->huge)
+		return (chunk->huge & need) == need;
+	for (; i < nr; i++)
+		if ((chunk->entries[i] & need) != need)
+			return false;
+	return true;
+}
+
+/**
+ * ib_odp_chunk_huge_page() - the huge page that is all of the chunk
+ * @chunk: the chunk
+ * @hmm: what hmm_range_fault() said of a part of it
+ *
+ * Return: its first page, or NULL if it is not like this.
+ */
+struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
+				    const struct hmm_range *hmm)
+{
+	unsigned long value = hmm->hmm_pfns[0];
+	unsigned long start = ib_odp_chunk_start(chunk);
+	unsigned int order = CHUNK_ORDER;
+
+	if (READ_ONCE(chunk->small_only) || !IS_ALIGNED(start, IB_ODP_CHUNK_SIZE) ||
+	    ib_odp_chunk_end(chunk) - start != IB_ODP_CHUNK_SIZE)
+		return NULL;
+	if (!(value & HMM_PFN_VALID) || hmm_pfn_to_map_order(value) < order)
+		return NULL;
+	return nth_page(hmm_pfn_to_page(value), -(long)ib_odp_chunk_index(chunk, hmm->start));
+}
+
+/* What the device gets of a page that the process has like this. */
+static unsigned long hmm_access(unsigned long value, unsigned int flags)
+{
+	bool write = flags & IB_ODP_FAULT_WRITE;
+
+	if (flags & IB_ODP_FAULT_PRESENT)
+		write = write && (value & HMM_PFN_WRITE);
+	return IB_ODP_ENTRY_READ | (write ? IB_ODP_ENTRY_WRITE : 0);
+}
+
+/* The mapping changed and nobody said so. */
+static bool entry_is_other(unsigned long entry, const struct page *page)
+{
+	return WARN_ON_ONCE(entry_page(entry) != page);
+}
+
+static int chunk_map_small(struct ib_odp_chunk *chunk, unsigned int i, struct page *page,
+			   unsigned long access, atomic64_t *counter)
+{
+	unsigned long old = chunk->entries[i];
+	int ret;
+
+	if (old && entry_is_other(old, page))
+		return -EFAULT;
+	if (!old) {
+		ret = chunk->dma ? odp_dma_map(chunk->odp, page, PAGE_SIZE, &chunk->dma[i]) : 0;
+		if (ret)
+			return ret;
+		chunk_add_mapped(chunk, 1);
+	}
+	if ((old & access) != access)
+		atomic64_inc(counter);
+	chunk->entries[i] = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
+	return 0;
+}
+
+static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
+			  unsigned long access, atomic64_t *counter)
+{
+	unsigned long old = chunk->huge;
+
+	if (old && entry_is_other(old, page))
+		return -EFAULT;
+	if (!old) {
+		if (odp_uses_dma(chunk->odp) &&
+		    odp_dma_map(chunk->odp, page, IB_ODP_CHUNK_SIZE, &chunk->huge_dma)) {
+			/* A bounce buffer is not so large. Again, with small ones. */
+			WRITE_ONCE(chunk->small_only, true);
+			return -EBUSY;
+		}
+		chunk_add_mapped(chunk, CHUNK_PAGES);
+	}
+	if ((old & access) != access)
+		atomic64_add(CHUNK_PAGES, counter);
+	chunk->huge = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
+	return 0;
+}
+
+/**
+ * ib_odp_chunk_map() - enter what the process has
+ * @chunk: locked, and not invalidated since @hmm was found
+ * @hmm: what hmm_range_fault() said
+ * @flags: enum ib_odp_fault_flags
+ *
+ * Context: any.
+ * Return: 0; -EBUSY: look again; -EFAULT.
+ */
+int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
+		     unsigned int flags)
+{
+	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
+	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
+	struct ib_odp_counters *stats = &chunk->odp->stats;
+	struct page *huge = ib_odp_chunk_huge_page(chunk, hmm);
+	atomic64_t *counter = &stats->faults;
+	unsigned long value;
+	unsigned int i;
+	int ret = 0;
+
+	if (flags & IB_ODP_FAULT_PREFETCH)
+		counter = &stats->prefetch;
+	if (huge && (chunk->huge || !chunk->nr_mapped))
+		return chunk_map_huge(chunk, huge, hmm_access(hmm->hmm_pfns[0], flags),
+				      counter);
+	/* The process has split it, and kept its pages: begin anew, with small ones. */
+	if (chunk->huge) {
+		ib_odp_chunk_clear(chunk);
+		return -EBUSY;
+	}
+	for (i = 0; i < nr && !ret; i++) {
+		value = hmm->hmm_pfns[i];
+		if (value & HMM_PFN_VALID)
+			ret = chunk_map_small(chunk, first + i, hmm_pfn_to_page(value),
+					      hmm_access(value, flags), counter);
+	}
+	return ret;
+}
