@@ -71,7 +71,7 @@ static inline unsigned long test_mmap(struct kunit *test, unsigned long size, in
 }
 
 static inline void test_zap(struct ib_odp_chunk *chunk, unsigned long start,
-		     unsigned long end)
+			    unsigned long end)
 {
 	struct test_zap *zap = chunk->odp->private;
 
@@ -101,7 +101,7 @@ static const struct ib_umem_odp_ops __maybe_unused test_ops = {
 };
 
 static inline struct ib_umem_odp *test_get(struct kunit *test, unsigned long addr,
-				    size_t size, int access,
+					   size_t size, int access,
 				    const struct ib_umem_odp_ops *ops)
 {
 	struct test_odp *to = test->priv;
@@ -114,7 +114,7 @@ static inline struct ib_umem_odp *test_get(struct kunit *test, unsigned long add
 }
 
 static inline struct ib_odp_chunk *test_fault(struct kunit *test, struct ib_umem_odp *odp,
-				       unsigned long addr, size_t size,
+					      unsigned long addr, size_t size,
 				       unsigned int flags)
 {
 	struct ib_odp_chunk *chunk = ib_umem_odp_fault(odp, addr, addr + size, flags);
@@ -124,7 +124,7 @@ static inline struct ib_odp_chunk *test_fault(struct kunit *test, struct ib_umem
 }
 
 static inline long test_fault_error(struct ib_umem_odp *odp, unsigned long addr,
-			     size_t size, unsigned int flags)
+				    size_t size, unsigned int flags)
 {
 	struct ib_odp_chunk *chunk = ib_umem_odp_fault(odp, addr, addr + size, flags);
 

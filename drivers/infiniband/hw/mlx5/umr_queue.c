@@ -89,7 +89,7 @@ struct umr {
 struct mlx5r_umrq {
 	struct mlx5_ib_dev *dev;
 	struct ib_qp *qp;
-	spinlock_t lock;
+	spinlock_t lock;	/* what follows */
 	enum umrq_state state;
 	struct list_head idle;
 	struct list_head posted;
