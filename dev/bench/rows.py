@@ -21,23 +21,24 @@ class Row:
     says: str = ""                  # the target in words
     least: bool = False             # the bound is a lower one
     group: str = ""
+    missing: str = "never"          # what None means
 
 
 def cost(name, boot="cost"):
     return lambda side: side[boot][name]
 
 
-def rounds(side, name):
+def rounds(values, name):
     """The values of all rounds of a name: name.0, name.1, ..."""
-    values = []
-    while f"{name}.{len(values)}" in side["smp"]:
-        values.append(side["smp"][f"{name}.{len(values)}"])
-    return values
+    found = []
+    while f"{name}.{len(found)}" in values:
+        found.append(values[f"{name}.{len(found)}"])
+    return found
 
 
-def median(name):
+def median(name, boot="smp"):
     def value(side):
-        values = rounds(side, name)
+        values = rounds(side[boot], name)
         return statistics.median(values) if values else None
     return value
 
@@ -49,7 +50,7 @@ CONTROL = (1.6, 2.4)
 
 def quiet_rounds(side):
     """Which rounds of the throughput rows the control lets pass."""
-    pairs = zip(rounds(side, "pairs_control"), rounds(side, "pairs_one"))
+    pairs = zip(*(rounds(side["smp"], name) for name in ("pairs_control", "pairs_one")))
     return [i for i, (control, one) in enumerate(pairs)
             if CONTROL[0] <= control / one <= CONTROL[1]]
 
@@ -57,9 +58,9 @@ def quiet_rounds(side):
 def throughput(name, base=None):
     """Pairs a second, or its ratio to BASE's: median over the quiet rounds, if any."""
     def value(side):
-        picked = quiet_rounds(side) or range(len(rounds(side, name)))
-        return statistics.median(rounds(side, name)[i] / (rounds(side, base)[i] if base else 1)
-                                 for i in picked)
+        values, bases = (rounds(side["smp"], each) for each in (name, base))
+        return statistics.median(values[i] / (bases[i] if base else 1)
+                                 for i in quiet_rounds(side) or range(len(values)))
     return value
 
 
