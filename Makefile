@@ -76,7 +76,7 @@ demo:
 consumers:
 	@$(D)/consumers
 
-## make bench                   stock and ours side by side: table and plots
+## make bench [T=odp|notifier]   stock and ours side by side: table and plots
 bench:
 	@$(D)/bench/run
 
