@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../rc_connect.h"
+
 #define MIB		(1UL << 20)
 #define BUFFER		(4 * MIB)	/* pinned, and the length of a message */
 #define ACCESS		(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | \
@@ -82,34 +84,6 @@ static int find_gid(struct demo *d, union ibv_gid *gid)
 	return -1;
 }
 
-static void connect_qp(struct demo *d, struct ibv_qp *qp, uint32_t peer)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1,
-				    .qp_access_flags = ACCESS };
-
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-			  IBV_QP_ACCESS_FLAGS))
-		die("INIT");
-	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_4096,
-		.dest_qp_num = peer, .max_dest_rd_atomic = 4, .min_rnr_timer = 1,
-		.ah_attr = { .is_global = 1, .port_num = 1, .grh.hop_limit = 64 },
-	};
-	attr.ah_attr.grh.sgid_index = find_gid(d, &attr.ah_attr.grh.dgid);
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-			  IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-			  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
-		die("RTR");
-	attr = (struct ibv_qp_attr) {
-		/* Paging in may take long: 8 s, and no limit on retries in effect. */
-		.qp_state = IBV_QPS_RTS, .timeout = 21, .retry_cnt = 7, .rnr_retry = 7,
-		.max_rd_atomic = 4,
-	};
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-			  IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC))
-		die("RTS");
-}
-
 static void open_pair(struct demo *d)
 {
 	struct ibv_qp_init_attr init = {
@@ -118,15 +92,21 @@ static void open_pair(struct demo *d)
 		.cap = { .max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1,
 			 .max_recv_sge = 1 },
 	};
+	struct ibv_ah_attr path = { .is_global = 1, .port_num = 1, .grh.hop_limit = 64 };
+	const char *failed;
 	int i;
 
+	path.grh.sgid_index = find_gid(d, &path.grh.dgid);
 	for (i = 0; i < 2; i++) {
 		d->qp[i] = ibv_create_qp(d->pd, &init);
 		if (!d->qp[i])
 			die("ibv_create_qp");
 	}
-	for (i = 0; i < 2; i++)
-		connect_qp(d, d->qp[i], d->qp[!i]->qp_num);
+	for (i = 0; i < 2; i++) {
+		failed = rc_connect(d->qp[i], d->qp[!i]->qp_num, &path, ACCESS);
+		if (failed)
+			die(failed);
+	}
 }
 
 static void register_buffer(struct demo *d)

@@ -7,37 +7,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../../rc_connect.h"
 #include "bench.h"
 
 #define ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 #define DEPTH	(2 * SLOTS)
 #define SGES	64
-
-static void connect_qp(struct bench *b, struct ibv_qp *qp, uint32_t peer)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1,
-				    .qp_access_flags = ACCESS };
-
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-			  IBV_QP_ACCESS_FLAGS))
-		die("INIT");
-	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_4096, .dest_qp_num = peer,
-		.max_dest_rd_atomic = 4, .min_rnr_timer = 1,
-		.ah_attr = { .dlid = b->lid, .port_num = 1 },
-	};
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-			  IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-			  IBV_QP_MIN_RNR_TIMER))
-		die("RTR");
-	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTS, .timeout = 0, .retry_cnt = 7, .rnr_retry = 7,
-		.max_rd_atomic = 4,
-	};
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-			  IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC))
-		die("RTS");
-}
 
 void lane_open(struct bench *b, struct lane *lane)
 {
@@ -46,6 +21,8 @@ void lane_open(struct bench *b, struct lane *lane)
 		.cap = { .max_send_wr = DEPTH, .max_recv_wr = DEPTH, .max_send_sge = 1,
 			 .max_recv_sge = 1 },
 	};
+	struct ibv_ah_attr path = { .dlid = b->lid, .port_num = 1 };
+	const char *failed;
 	int i;
 
 	lane->channel = ibv_create_comp_channel(b->ctx);
@@ -61,8 +38,11 @@ void lane_open(struct bench *b, struct lane *lane)
 		if (!lane->qp[i])
 			die("ibv_create_qp");
 	}
-	for (i = 0; i < 2; i++)
-		connect_qp(b, lane->qp[i], lane->qp[!i]->qp_num);
+	for (i = 0; i < 2; i++) {
+		failed = rc_connect(lane->qp[i], lane->qp[!i]->qp_num, &path, ACCESS);
+		if (failed)
+			die("%s", failed);
+	}
 }
 
 void lane_post(struct lane *lane, int end, struct ibv_send_wr *wr)
