@@ -14,6 +14,7 @@ import subprocess
 import time
 
 import odp_rows
+import plots
 import report
 import vmlib
 from common import fail, note
@@ -84,8 +85,10 @@ def run(what):
     for config in report.SIDES.values():
         vmlib.image(config)
     vmlib.qemu_binary({"dev": "mlx5"})
-    note("measuring on-demand paging: ten minutes or so")
+    note("measuring on-demand paging: three minutes or so")
     data, remarks = measure(program, parts)
     found = report.judge(odp_rows.table(sum(parts.values(), [])), data)
     print(report.save(OUT, data, found, odp_rows.remarks(data) + remarks), end="")
-    note(f"{time.monotonic() - start:.0f} s; results: {OUT}")
+    drawn = plots.draw_registration(OUT, data) if "registration" in parts.get("one", ()) else []
+    note(f"{time.monotonic() - start:.0f} s; results and plots: {OUT}",
+         *(f"  {name}" for name in drawn))

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plots of what grows: with the number of subscribers, and with that of VMAs."""
+"""Plots of what grows: with the number of subscribers, with that of VMAs, and with
+the length of a region."""
+import math
 import os
+import statistics
 import subprocess
 
 from common import fail
+from odp_rows import LENGTHS
+from rows import rounds
 
 SUBSCRIBERS = [10 ** power for power in range(6)]
 
@@ -72,6 +77,30 @@ def draw_vmas(folder, data, numbers):
                          ylabel="guest instructions per VMA")
     return gnuplot(folder, name, ["vmas", "stock", "ours"], lines, script,
                    curves(name, ["register"], 1))
+
+
+def draw_lengths(folder, data, name, title, ylabel, value):
+    """VALUE(a side's results, GiB): nan where there is none."""
+    lines = [[length] + [value(data[side], length) for side in ("stock", "ours")]
+             for length in LENGTHS]
+    script = HEAD.format(name=name, key="left top", title=title, ylabel=ylabel,
+                         xlabel="GiB registered, untouched")
+    script += "set logscale y\nset yrange [*:*]\nset format y '%.0s%c'\n"
+    return gnuplot(folder, name, ["gib", "stock", "ours"], lines, script,
+                   curves(name, ["registration"], 1))
+
+
+def draw_registration(folder, data):
+    def nanoseconds(side, length):
+        return statistics.median(rounds(side["one"], f"reg.ns.{length}") or [math.nan])
+
+    def memory(side, length):
+        return side["one"].get(f"reg.bytes.{length}", math.nan)
+
+    return [draw_lengths(folder, data, "registration", "Registering memory for paging",
+                         "guest instructions and ns of waiting", nanoseconds),
+            draw_lengths(folder, data, "memory", "What the kernel keeps of a region",
+                         "bytes", memory)]
 
 
 def draw(folder, data, numbers):
