@@ -134,7 +134,7 @@ def threads():
     one, same, two = (median(f"threads.{name}", "two") for name in ("one", "same", "two"))
     for what, value in (("one thread", one), ("two threads, one region", same),
                         ("two threads, a region each", two)):
-        yield Row(f"faults, {what}", "faults/s", value, least=True,
+        yield Row(f"pages faulted in, {what}", "pages/s", value, least=True,
                   target=lambda stock, value=value: value(stock) / SLOWER,
                   says=f">= stock / {SLOWER}")
     yield Row("  two over one, one region", "ratio", ratio(same, one), **at_least(1.7))

@@ -30,11 +30,11 @@ void adapter_open(void)
 	int fd = open(BAR, O_RDWR | O_SYNC);
 
 	if (fd < 0)
-		die("no test BAR of mlx5_0 (%s)", BAR);
+		die("no test BAR of mlx5_0 (%s): %m", BAR);
 	bar = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (bar == MAP_FAILED)
-		die("mmap of the test BAR");
+		die("mmap of the test BAR: %m");
 	if (memcmp((uint64_t[]){ bar[0] }, "MLX5TEST", 8))
 		die("%s is not a test BAR", BAR);
 }

@@ -6,8 +6,6 @@
  * longer, which shows how many were waited for one after the other; and without
  * a region ("alone": the kernel's own work).
  */
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"
@@ -79,7 +77,7 @@ static uint64_t give_back(const struct region *r, size_t len, enum way way)
 	ret = way == MUNMAP ? munmap(r->mem, len) : madvise(r->mem, len, MADV_DONTNEED);
 	start = now() - start;
 	if (ret)
-		die("the memory was not given back");
+		die("the memory was not given back: %m");
 	return start;
 }
 

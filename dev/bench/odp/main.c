@@ -2,7 +2,6 @@
 /*
  * odp_bench <what>...: measure these, and print "name value" lines.
  */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +27,11 @@ void die(const char *what, ...)
 {
 	va_list args;
 
-	fflush(stdout);
 	fputs("odp_bench: ", stderr);
 	va_start(args, what);
 	vfprintf(stderr, what, args);
 	va_end(args);
-	fprintf(stderr, " (errno: %s)\n", strerror(errno));
+	fputc('\n', stderr);
 	exit(1);
 }
 

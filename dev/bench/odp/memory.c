@@ -2,7 +2,6 @@
 /*
  * Anonymous memory in pages of a chosen size, and what the kernel needs of its own.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,18 +18,18 @@ struct region region_map(size_t len, enum page_kind kind)
 	struct region r = { .mem = raw + before, .len = len, .kind = kind };
 
 	if (raw == MAP_FAILED)
-		die("mmap of %zu MiB", len / MIB);
+		die("mmap of %zu MiB: %m", len / MIB);
 	if ((before && munmap(raw, before)) || munmap(r.mem + len, BLOCK - before))
-		die("munmap");
+		die("munmap: %m");
 	if (madvise(r.mem, len, kind == HUGE_PAGES ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
-		die("madvise");
+		die("madvise: %m");
 	return r;
 }
 
 void region_unmap(struct region *r)
 {
 	if (munmap(r->mem, r->len))
-		die("munmap");
+		die("munmap: %m");
 	r->mem = NULL;
 }
 
@@ -71,7 +70,7 @@ void region_touch(const struct region *r, size_t len, size_t stride)
 		return;
 	}
 	if (madvise(r->mem, len, MADV_POPULATE_WRITE))
-		die("MADV_POPULATE_WRITE: %s", strerror(errno));
+		die("MADV_POPULATE_WRITE: %m");
 	for (at = 0; at < len; at += BLOCK)
 		memset(r->mem + at, 0x5a, PAGE);
 	if (r->kind == HUGE_PAGES)
@@ -91,7 +90,7 @@ long kernel_memory(void)
 	rest(300 * MS);
 	refresh = fopen("/proc/sys/vm/stat_refresh", "w");
 	if (!refresh || fputs("1", refresh) < 0 || fclose(refresh))
-		die("/proc/sys/vm/stat_refresh");
+		die("/proc/sys/vm/stat_refresh: %m");
 	for (i = 0; i < sizeof(fields) / sizeof(*fields); i++)
 		sum += proc_kib("/proc/meminfo", fields[i]);
 	return sum;

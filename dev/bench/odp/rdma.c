@@ -2,10 +2,7 @@
 /*
  * Connections, regions, and pages written and read over them.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "../../rc_connect.h"
 #include "bench.h"
@@ -27,16 +24,16 @@ void lane_open(struct bench *b, struct lane *lane)
 
 	lane->channel = ibv_create_comp_channel(b->ctx);
 	if (!lane->channel)
-		die("ibv_create_comp_channel");
+		die("ibv_create_comp_channel: %m");
 	lane->cq = ibv_create_cq(b->ctx, 4 * DEPTH, NULL, lane->channel, 0);
 	if (!lane->cq)
-		die("ibv_create_cq");
+		die("ibv_create_cq: %m");
 	init.send_cq = lane->cq;
 	init.recv_cq = lane->cq;
 	for (i = 0; i < 2; i++) {
 		lane->qp[i] = ibv_create_qp(b->pd, &init);
 		if (!lane->qp[i])
-			die("ibv_create_qp");
+			die("ibv_create_qp: %m");
 	}
 	for (i = 0; i < 2; i++) {
 		failed = rc_connect(lane->qp[i], lane->qp[!i]->qp_num, &path, ACCESS);
@@ -59,7 +56,7 @@ static void await_event(struct lane *lane)
 	void *context;
 
 	if (ibv_get_cq_event(lane->channel, &cq, &context))
-		die("ibv_get_cq_event");
+		die("ibv_get_cq_event: %m");
 	ibv_ack_cq_events(cq, 1);
 }
 
@@ -148,7 +145,7 @@ void region_register(struct bench *b, struct region *r, bool on_demand)
 	r->mr = ibv_reg_mr(b->pd, r->mem, r->len,
 			   ACCESS | (on_demand ? IBV_ACCESS_ON_DEMAND : 0));
 	if (!r->mr)
-		die("registration of %zu MiB: %s", r->len / MIB, strerror(errno));
+		die("registration of %zu MiB: %m", r->len / MIB);
 }
 
 void region_deregister(struct region *r)

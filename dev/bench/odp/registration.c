@@ -60,7 +60,7 @@ static void measure_length(struct bench *b, size_t len)
 	long before;
 
 	if (mem == MAP_FAILED)
-		die("mmap of %zu GiB", len / GIB);
+		die("mmap of %zu GiB: %m", len / GIB);
 	before = kernel_memory();
 	nr = register_many(b, mem, len, mr);
 	if (nr) {
@@ -69,7 +69,7 @@ static void measure_length(struct bench *b, size_t len)
 	}
 	deregister_many(len, mr, nr);
 	if (munmap(mem, len))
-		die("munmap");
+		die("munmap: %m");
 }
 
 static void warm_up(struct bench *b)

@@ -45,7 +45,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* Faults a second of all workers together. */
+/* Pages a second of all workers together. */
 static double run_workers(struct worker *workers, unsigned int nr)
 {
 	uint64_t faults = adapter_faults(), start;
@@ -65,10 +65,9 @@ static double run_workers(struct worker *workers, unsigned int nr)
 		pthread_join(workers[i].thread, NULL);
 	start = now() - start;
 	pthread_barrier_destroy(&ready);
-	faults = adapter_faults() - faults;
-	if (faults < nr * CHAIN * CHAINS)
-		die("%lu faults of %u", faults, nr * CHAIN * CHAINS);
-	return faults * 1e9 / start;
+	if (adapter_faults() - faults < nr)
+		die("%lu faults of %u threads", adapter_faults() - faults, nr);
+	return nr * CHAIN * CHAINS * 1e9 / start;
 }
 
 static void check_share(struct bench *b, const struct worker *w)
@@ -129,7 +128,7 @@ static void *storm(void *arg)
 
 	while (!storm_ends) {
 		if (madvise(elsewhere->mem, elsewhere->len, MADV_DONTNEED))
-			die("madvise");
+			die("madvise: %m");
 		storm_calls++;
 		_mm_pause();		/* the other CPU's turn */
 	}
