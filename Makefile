@@ -68,7 +68,7 @@ check:
 check-long:
 	@$(D)/check long
 
-## make demo                    from a fresh machine to the main job
+## make demo [DEV=mlx5]         from a fresh machine to the main job
 demo:
 	@$(D)/demo/run
 

@@ -8,8 +8,7 @@ title() { printf '\n--- %s\n' "$*"; }
 failed() { echo "FAILED: $*"; exit 1; }
 
 the_device() {
-	title "A software RDMA device on a dummy interface"
-	uname -sr
+	title "The RDMA device: $PINLESS_DEV, on $(uname -sr)"
 	rdma link
 	rdma link | grep -q 'state ACTIVE' || failed "no active device"
 }
@@ -34,17 +33,19 @@ gid_index() {
 }
 
 pingpong() {
-	local dev gid server
+	local dev gid=() server
 	dev=$(basename "$(echo /sys/class/infiniband/* | cut -d' ' -f1)")
-	gid=$(gid_index "$dev") || failed "no RoCE v2 address"
+	if [ "$(cat /sys/class/infiniband/"$dev"/ports/1/link_layer)" = Ethernet ]; then
+		gid=(-g "$(gid_index "$dev")") || failed "no RoCE v2 address"
+	fi
 	title "ibv_rc_pingpong -o: a client that knows nothing of us, unpinned at both ends"
-	ibv_rc_pingpong -o -e -c -d "$dev" -g "$gid" -n 1000 >/tmp/server.out 2>&1 &
+	ibv_rc_pingpong -o -e -c -d "$dev" "${gid[@]}" -n 1000 >/tmp/server.out 2>&1 &
 	server=$!
 	until ss -Hltn 'sport = :18515' | grep -q .; do
 		kill -0 $server || failed "$(cat /tmp/server.out)"
 		sleep 0.1
 	done
-	ibv_rc_pingpong -o -e -c -d "$dev" -g "$gid" -n 1000 localhost || failed "client"
+	ibv_rc_pingpong -o -e -c -d "$dev" "${gid[@]}" -n 1000 localhost || failed "client"
 	wait $server || failed "server: $(cat /tmp/server.out)"
 }
 
@@ -55,6 +56,9 @@ more_than_memory() {
 	mib=$((ram_kb * 2 / 1024 / 32 * 32))
 	title "More than memory: $mib MiB registered, written, read back and compared"
 	"$DEMO_BIN/odp_demo" "$mib"
+	grep -q ODP_SUPPORT_IMPLICIT /tmp/odp_caps || return 0
+	title "The same with one region for the whole address space"
+	"$DEMO_BIN/odp_demo" "$mib" implicit
 }
 
 the_device

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """On-demand paging: which faults an access takes, what the adapter holds after
 it, what an invalidation takes away, and that no byte is lost in between."""
+import json
 import mmap
 import os
+import subprocess
 import threading
 import unittest
 
@@ -139,6 +141,65 @@ class Explicit(OdpTest):
                                          self.dst.address + 100, mr.rkey), e.IBV_WC_SUCCESS)
         self.assertEqual(self.dst[100:107 + PAGE], self.src[:PAGE + 7])
         self.assertFalse(any(self.dst[:100]) or any(self.dst[107 + PAGE:]))
+
+
+class Statistic(OdpTest):
+    """What `rdma statistic show mr` counts is what the adapter got and lost."""
+
+    def counts(self):
+        shown = subprocess.run(["rdma", "-j", "statistic", "show", "mr"], check=True,
+                               capture_output=True, text=True).stdout
+        names = ("page_faults", "page_invalidations", "page_prefetch")
+        return tuple(sum(int(mr.get(name, 0)) for mr in json.loads(shown)) for name in names)
+
+    def setUp(self):
+        super().setUp()
+        # Each page of its own, so that none comes or goes but by the script.
+        self.dst.madvise(mmap.MADV_NOHUGEPAGE)
+        self.dst[:] = pattern(self.dst.length, 9)
+        self.zero = self.counts()
+
+    def assert_counts(self, *wanted):
+        self.assertEqual(tuple(now - then for now, then in zip(self.counts(), self.zero)), wanted)
+
+    def test_each_page_is_counted_when_it_comes(self):
+        self.assert_counts(0, 0, 0)
+        self.write(page=5, pages=3)
+        self.assert_counts(3, 0, 0)
+        self.write(page=5, pages=3)
+        self.assert_counts(3, 0, 0)
+        self.write(pages=PAGES)
+        self.assert_counts(PAGES, 0, 0)
+
+    def test_and_when_it_goes(self):
+        self.write(pages=PAGES)
+        for first, pages in ((3, 1), (16, 20), (3, 1)):
+            before = len(self.held())
+            lost = self.counts()[1]
+            self.dst.madvise(mmap.MADV_DONTNEED, first * PAGE, pages * PAGE)
+            self.assertEqual(self.counts()[1] - lost, before - len(self.held()))
+            self.assertLessEqual(set(self.held()), set(range(PAGES)) -
+                                 set(range(first, first + pages)))
+        before = self.counts()
+        missing = PAGES - len(self.held())
+        self.write(pages=PAGES)
+        self.assertEqual(self.counts()[0] - before[0], missing)
+        self.intact()
+
+    def test_what_is_asked_for_in_advance_is_counted_apart(self):
+        flush = e._IBV_ADVISE_MR_FLAG_FLUSH
+        part = SGE(self.dst.address + 8 * PAGE, 16 * PAGE, self.dmr.lkey)
+        self.far.pd.advise_mr(e._IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, flush, [part])
+        self.assert_counts(0, 0, 16)
+        self.assertEqual(sorted(self.held()), list(range(8, 24)))
+        self.write(page=8, pages=16)
+        self.assert_counts(0, 0, 16)
+
+    def test_a_failed_access_counts_nothing(self):
+        self.dst.protect(mmap.PROT_READ)
+        status = self.near.write(self.smr, self.src.address, PAGE, self.dst.address, self.dmr.rkey)
+        self.assertEqual(status, e.IBV_WC_REM_ACCESS_ERR)
+        self.assert_counts(0, 0, 0)
 
 
 class Kinds(OdpTest):

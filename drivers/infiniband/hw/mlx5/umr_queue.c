@@ -11,9 +11,9 @@
  * and those that were not executed are posted again, in their order, which no
  * user notices. The one that failed fails. But some must not: a translation that
  * was not zapped, or a key that was not revoked, lets the device use memory that
- * is somebody else's by then. These get a second try. Where that fails, too, or
- * where the device does not answer at all, it is taken off the bus: it can no
- * longer access any memory, which is what they were for.
+ * is somebody else's by then. These are tried again, for some time. If none of
+ * that helps, or if the device does not answer at all, it is taken off the bus: it
+ * can no longer access any memory, which is what they were for.
  *
  * Nothing is allocated to post, or to wait: memory may be waiting for a zap.
  *
@@ -21,6 +21,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/delay.h>
 #include <linux/sched/mm.h>
 
 #include "mlx5_ib.h"
@@ -30,6 +31,9 @@
 #define UMRQ_LENGTH	64
 /* A device that lets a UMR wait so long is not going to execute it. */
 #define UMRQ_TIMEOUT	(30 * HZ)
+/* How long one is tried that must not fail, and how soon again. */
+#define UMRQ_PERSIST	(10 * HZ)
+#define UMRQ_PAUSE_MS	10
 
 enum umrq_state {
 	UMRQ_ACTIVE,
@@ -50,7 +54,7 @@ enum umrq_state {
  *	it is done
  * @on_device: posted, and not back
  * @failed: the device could not execute it
- * @retried: it got its second try
+ * @until: it is tried again until then; 0 before it failed for the first time
  * @nr: in the order of posting
  * @ret: the result
  */
@@ -64,7 +68,7 @@ struct umr {
 	bool must;
 	bool on_device;
 	bool failed;
-	bool retried;
+	unsigned long until;
 	unsigned long nr;
 	int ret;
 };
@@ -240,7 +244,7 @@ static struct umr *umrq_post(struct mlx5r_umrq *q, u32 key, const struct mlx5r_u
 	umr->key = key;
 	umr->with_data = with_data;
 	umr->must = must;
-	umr->retried = false;
+	umr->until = 0;
 	spin_lock_bh(&q->lock);
 	umr->nr = ++q->last;
 	*nr = umr->nr;
@@ -319,24 +323,30 @@ int mlx5r_umrq_run(struct mlx5r_umrq *q, u32 key, const struct mlx5r_umr_wqe *wq
 
 /* ---- recovery ---- */
 
-/* Is there a reason to go on after what failed? Only the first one can have. */
-static bool umrq_judge(struct mlx5r_umrq *q)
+/*
+ * What becomes of the one that failed; only the first one can have. Return: for
+ * how long to wait before the next try in ms, or that it is no use.
+ */
+static int umrq_judge(struct mlx5r_umrq *q)
 {
 	struct umr *first;
-	bool go_on = true;
+	int pause = 0;
 
 	spin_lock_bh(&q->lock);
 	first = list_first_entry_or_null(&q->posted, struct umr, entry);
 	if (first && first->failed) {
-		if (!first->must)
+		if (!first->must) {
 			umr_end(first, -EFAULT);
-		else if (first->retried)
-			go_on = false;
-		else
-			first->retried = true;
+		} else if (!first->until) {
+			first->until = (jiffies + UMRQ_PERSIST) | 1;
+		} else {
+			pause = UMRQ_PAUSE_MS;
+			if (time_after(jiffies, first->until))
+				pause = -ETIMEDOUT;
+		}
 	}
 	spin_unlock_bh(&q->lock);
-	return go_on;
+	return pause;
 }
 
 static int umrq_reset(struct mlx5r_umrq *q)
@@ -352,9 +362,12 @@ static void umrq_recover(struct work_struct *work)
 {
 	struct mlx5r_umrq *q = container_of(work, struct mlx5r_umrq, recovery);
 	unsigned int flags = memalloc_noreclaim_save();
+	int pause = umrq_judge(q);
 	struct umr *umr;
 
-	if (q->dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR || !umrq_judge(q) ||
+	if (pause > 0)
+		msleep(pause);
+	if (q->dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR || pause < 0 ||
 	    umrq_reset(q)) {
 		umrq_kill(q, "UMRs cannot be executed");
 	} else {
