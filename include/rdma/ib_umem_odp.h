@@ -67,6 +67,8 @@ struct ib_umem_odp_ops {
  * @implicit: all of the address space, whatever will be in it
  * @skew: how far behind each aligned block of IB_ODP_CHUNK_SIZE the chunks
  *	begin, so that no granule is in two of them; less than a granule
+ * @around_next: where the next fault begins if access is sequential
+ * @around: pages that the last one looked beyond what was needed
  * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also
  *	protects lookup against reaping
  * @reap_work: frees chunks that became empty
@@ -79,6 +81,8 @@ struct ib_umem_odp {
 	unsigned int page_shift;
 	bool implicit;
 	unsigned long skew;
+	unsigned long around_next;
+	unsigned int around;
 	struct xarray chunks;
 	struct work_struct reap_work;
 	struct ib_odp_counters stats;
@@ -103,6 +107,8 @@ struct ib_umem_odp {
  * @huge: entry of the huge page that is all of the chunk, or 0; it has no
  *	@entries then
  * @huge_dma: its DMA address
+ * @fault_end: how far the fault that locked it looked; up to there pages may have
+ *	come that were not asked for
  * @small_only: a huge page could not be mapped for DMA
  * @entries: one a page; NULL until there is a page
  * @dma: their DMA addresses; NULL if the device uses kernel virtual addresses
@@ -119,6 +125,7 @@ struct ib_odp_chunk {
 	unsigned int nr_mapped;
 	unsigned long huge;
 	dma_addr_t huge_dma;
+	unsigned long fault_end;
 	bool small_only;
 	bool finishing;
 	unsigned long *entries;

@@ -2,9 +2,10 @@
 /*
  * A defect on purpose: mlx5_ib no longer zaps.
  *
- * mlx5r_umr_update_xlt() with MLX5_IB_UPD_XLT_ZAP returns success without
- * doing anything, so that the adapter keeps translations of pages which the
- * driver unmaps next.  The adapter's DMA check must report the first access.
+ * In stock's driver mlx5r_umr_update_xlt() with MLX5_IB_UPD_XLT_ZAP, in ours
+ * mlx5r_umr_post_xlt(), returns success without doing anything, so that the
+ * adapter keeps translations of pages which the driver unmaps next.  The
+ * adapter's DMA check must report the first access.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -18,29 +19,37 @@ static __attribute__((naked)) void succeed(void)
 	asm volatile("xorl %eax, %eax; ret");
 }
 
-static int skip_zap(struct kprobe *probe, struct pt_regs *regs)
+static int skip(struct kprobe *probe, struct pt_regs *regs)
 {
-	/* The fifth argument: flags. */
-	if (!(regs->r8 & UPD_XLT_ZAP))
-		return 0;
 	skipped++;
 	regs->ip = (unsigned long)succeed;
 	return 1;
 }
 
-static struct kprobe probe = {
-	.symbol_name = "mlx5r_umr_update_xlt",
-	.pre_handler = skip_zap,
-};
+static int skip_zap(struct kprobe *probe, struct pt_regs *regs)
+{
+	/* The fifth argument: flags. */
+	return regs->r8 & UPD_XLT_ZAP ? skip(probe, regs) : 0;
+}
+
+static struct kprobe ours = { .symbol_name = "mlx5r_umr_post_xlt", .pre_handler = skip };
+static struct kprobe stocks = { .symbol_name = "mlx5r_umr_update_xlt", .pre_handler = skip_zap };
+static struct kprobe *probe = &ours;
 
 static int __init plant_init(void)
 {
-	return register_kprobe(&probe);
+	int ret = register_kprobe(probe);
+
+	if (ret == -ENOENT) {
+		probe = &stocks;
+		ret = register_kprobe(probe);
+	}
+	return ret;
 }
 
 static void __exit plant_exit(void)
 {
-	unregister_kprobe(&probe);
+	unregister_kprobe(probe);
 	pr_info("plant: %d zaps skipped\n", skipped);
 }
 

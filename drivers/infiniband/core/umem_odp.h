@@ -11,17 +11,30 @@
 #include <rdma/ib_umem_odp.h>
 
 extern const struct mmu_interval_notifier_ops ib_odp_chunk_ops;
+extern unsigned int ib_odp_around;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk);
+
+/**
+ * struct ib_odp_fault - a fault in a chunk
+ * @hmm: the range, and what is found there
+ * @needed: how many of its pages are needed, from the first on; behind them only
+ *	what is present anyway is taken along
+ * @flags: enum ib_odp_fault_flags
+ */
+struct ib_odp_fault {
+	struct hmm_range hmm;
+	unsigned int needed;
+	unsigned int flags;
+};
 
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk);
 bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
 			 unsigned long end, unsigned int flags);
 struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 				    const struct hmm_range *hmm);
-int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
-		     unsigned int flags);
+int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault);
 void ib_odp_chunk_clear(struct ib_odp_chunk *chunk);
 
 #endif /* _IB_CORE_UMEM_ODP_H */

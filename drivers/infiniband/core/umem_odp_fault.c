@@ -17,6 +17,7 @@
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -26,13 +27,34 @@
 /* How long a chunk may go on being invalidated under a fault. */
 #define ODP_FAULT_TIMEOUT	(10 * HZ)
 
+unsigned int ib_odp_around;
+module_param_named(odp_around, ib_odp_around, uint, 0644);
+MODULE_PARM_DESC(odp_around,
+		 "Pages that an on-demand paging fault brings in beyond what is needed, at most, where they are present and access is sequential (0: none)");
+
+/* What is needed has to come; from the rest, what is there. */
+static void fault_ask(struct ib_odp_fault *fault)
+{
+	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
+	unsigned long need = HMM_PFN_REQ_FAULT;
+	unsigned int i;
+
+	if (fault->flags & IB_ODP_FAULT_WRITE)
+		need |= HMM_PFN_REQ_WRITE;
+	if (fault->flags & IB_ODP_FAULT_PRESENT)
+		need = 0;
+	for (i = 0; i < nr; i++)
+		fault->hmm.hmm_pfns[i] = i < fault->needed ? need : 0;
+}
+
 /* One attempt. On success the chunk is locked; -EBUSY to try again. */
-static int chunk_fault_once(struct ib_odp_chunk *chunk, struct hmm_range *hmm,
-			    unsigned int flags)
+static int chunk_fault_once(struct ib_odp_chunk *chunk, struct ib_odp_fault *fault)
 {
 	struct mm_struct *mm = chunk->odp->umem.owning_mm;
+	struct hmm_range *hmm = &fault->hmm;
 	int ret;
 
+	fault_ask(fault);
 	hmm->notifier_seq = mmu_interval_read_begin(&chunk->notifier);
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
@@ -53,20 +75,19 @@ static int chunk_fault_once(struct ib_odp_chunk *chunk, struct hmm_range *hmm,
 	if (mmu_interval_read_retry(&chunk->notifier, hmm->notifier_seq))
 		ret = -EBUSY;
 	else
-		ret = ib_odp_chunk_map(chunk, hmm, flags);
+		ret = ib_odp_chunk_map(chunk, fault);
 	if (ret)
 		mutex_unlock(&chunk->lock);
 	return ret;
 }
 
-static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct hmm_range *hmm,
-			     unsigned int flags)
+static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fault)
 {
 	unsigned long limit = jiffies + ODP_FAULT_TIMEOUT;
 	int ret;
 
 	for (;;) {
-		ret = chunk_fault_once(chunk, hmm, flags);
+		ret = chunk_fault_once(chunk, fault);
 		if (ret != -EBUSY)
 			return ret;
 		if (fatal_signal_pending(current))
@@ -77,40 +98,63 @@ static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct hmm_range *hmm,
 	}
 }
 
+/*
+ * How far to look beyond a fault: twice as far as the last time, as long as each
+ * fault begins where the one before it ended. Faults side by side may confuse
+ * this, to no harm.
+ */
+static unsigned long odp_around(struct ib_umem_odp *odp, unsigned long start,
+				unsigned long end, unsigned int flags)
+{
+	unsigned int limit = READ_ONCE(ib_odp_around);
+	unsigned int nr = 0;
+
+	if (!limit || (flags & (IB_ODP_FAULT_PREFETCH | IB_ODP_FAULT_PRESENT)))
+		return end;
+	if (start == READ_ONCE(odp->around_next))
+		nr = min(max(2 * READ_ONCE(odp->around), 1U), limit);
+	end = min(end + ((unsigned long)nr << PAGE_SHIFT), ib_umem_odp_chunk_end(odp, start));
+	WRITE_ONCE(odp->around, nr);
+	WRITE_ONCE(odp->around_next, end);
+	return end;
+}
+
 /* Bring the pages in; on success the chunk is locked. */
 static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 		       unsigned long end, unsigned int flags)
 {
 	struct mm_struct *mm = chunk->odp->umem.owning_mm;
-	struct hmm_range hmm = {
-		.notifier = &chunk->notifier,
-		.start = ALIGN_DOWN(start, PAGE_SIZE),
-		.end = PAGE_ALIGN(end),
-		.default_flags = HMM_PFN_REQ_FAULT,
+	struct ib_odp_fault fault = {
+		.hmm.notifier = &chunk->notifier,
+		.hmm.start = ALIGN_DOWN(start, PAGE_SIZE),
+		.hmm.pfn_flags_mask = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
+		.needed = (PAGE_ALIGN(end) - ALIGN_DOWN(start, PAGE_SIZE)) >> PAGE_SHIFT,
+		.flags = flags,
 	};
 	unsigned long on_stack[8];
-	size_t nr = (hmm.end - hmm.start) >> PAGE_SHIFT;
+	unsigned long *pfns = on_stack;
+	size_t nr;
 	int ret;
 
-	if (flags & IB_ODP_FAULT_WRITE)
-		hmm.default_flags |= HMM_PFN_REQ_WRITE;
-	if (flags & IB_ODP_FAULT_PRESENT)
-		hmm.default_flags = 0;
-	hmm.hmm_pfns = on_stack;
+	fault.hmm.end = odp_around(chunk->odp, fault.hmm.start, PAGE_ALIGN(end), flags);
+	nr = (fault.hmm.end - fault.hmm.start) >> PAGE_SHIFT;
 	if (nr > ARRAY_SIZE(on_stack)) {
-		hmm.hmm_pfns = kmalloc_array(nr, sizeof(*hmm.hmm_pfns), GFP_KERNEL);
-		if (!hmm.hmm_pfns)
+		pfns = kmalloc_array(nr, sizeof(*pfns), GFP_KERNEL);
+		if (!pfns)
 			return -ENOMEM;
 	}
+	fault.hmm.hmm_pfns = pfns;
 	/* An address space without users has no pages to give. */
 	ret = -EFAULT;
 	if (mmget_not_zero(mm)) {
-		ret = chunk_fault_retry(chunk, &hmm, flags);
+		ret = chunk_fault_retry(chunk, &fault);
 		/* The chunk is locked, and if this is the last, exit takes it. */
 		mmput_async(mm);
 	}
-	if (hmm.hmm_pfns != on_stack)
-		kfree(hmm.hmm_pfns);
+	if (!ret)
+		chunk->fault_end = fault.hmm.end;
+	if (pfns != on_stack)
+		kfree(pfns);
 	return ret;
 }
 
@@ -147,8 +191,10 @@ struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 	if (IS_ERR(chunk))
 		return chunk;
 	mutex_lock(&chunk->lock);
-	if (ib_odp_chunk_covers(chunk, start, end, flags))
+	if (ib_odp_chunk_covers(chunk, start, end, flags)) {
+		chunk->fault_end = PAGE_ALIGN(end);
 		return chunk;
+	}
 	mutex_unlock(&chunk->lock);
 
 	ret = chunk_fault(chunk, start, end, flags);

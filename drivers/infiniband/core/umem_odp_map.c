@@ -362,10 +362,8 @@ struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 /* What the device gets of a page that the process has like this. */
 static unsigned long hmm_access(unsigned long value, unsigned int flags)
 {
-	bool write = flags & IB_ODP_FAULT_WRITE;
+	bool write = (flags & IB_ODP_FAULT_WRITE) && (value & HMM_PFN_WRITE);
 
-	if (flags & IB_ODP_FAULT_PRESENT)
-		write = write && (value & HMM_PFN_WRITE);
 	return IB_ODP_ENTRY_READ | (write ? IB_ODP_ENTRY_WRITE : 0);
 }
 
@@ -419,16 +417,15 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
 
 /**
  * ib_odp_chunk_map() - enter what the process has
- * @chunk: locked, and not invalidated since @hmm was found
- * @hmm: what hmm_range_fault() said
- * @flags: enum ib_odp_fault_flags
+ * @chunk: locked, and not invalidated since it was looked at
+ * @fault: what was found
  *
  * Context: any.
  * Return: 0; -EBUSY: look again; -EFAULT.
  */
-int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
-		     unsigned int flags)
+int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault)
 {
+	const struct hmm_range *hmm = &fault->hmm;
 	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
 	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
 	struct ib_odp_counters *stats = &chunk->odp->stats;
@@ -438,10 +435,10 @@ int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
 	unsigned int i;
 	int ret = 0;
 
-	if (flags & IB_ODP_FAULT_PREFETCH)
+	if (fault->flags & IB_ODP_FAULT_PREFETCH)
 		counter = &stats->prefetch;
 	if (huge && (chunk->huge || !chunk->nr_mapped))
-		return chunk_map_huge(chunk, huge, hmm_access(hmm->hmm_pfns[0], flags),
+		return chunk_map_huge(chunk, huge, hmm_access(hmm->hmm_pfns[0], fault->flags),
 				      counter);
 	/* The process has split it, and kept its pages: begin anew, with small ones. */
 	if (chunk->huge) {
@@ -452,7 +449,8 @@ int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct hmm_range *hmm,
 		value = hmm->hmm_pfns[i];
 		if (value & HMM_PFN_VALID)
 			ret = chunk_map_small(chunk, first + i, hmm_pfn_to_page(value),
-					      hmm_access(value, flags), counter);
+					      hmm_access(value, fault->flags),
+					      i < fault->needed ? counter : &stats->prefetch);
 	}
 	return ret;
 }

@@ -193,6 +193,8 @@ static int odp_tell(struct mlx5_ib_mr *mr, struct ib_odp_chunk *chunk,
 	if (chunk->huge) {
 		start = first;
 		end = behind;
+	} else {
+		end = max(end, chunk->fault_end);
 	}
 	start = first + ALIGN_DOWN(start - first, MLX5_ODP_GRANULE);
 	end = first + ALIGN(end - first, MLX5_ODP_GRANULE);
