@@ -178,5 +178,5 @@ def remarks(data):
                              f"({errno.errorcode[int(number)]})")
         calls = boots.get("two", {}).get("storm.calls")
         if calls:
-            found.append(f"{side}: {calls:.0f} invalidations beside 64 faults")
+            found.append(f"{side}: {calls:.0f} invalidations beside the faults")
     return found

@@ -7,6 +7,8 @@
  */
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "bench.h"
@@ -118,6 +120,26 @@ void measure_threads(struct bench *b)
 	measure_workers(b, workers, 2, 2, "two");
 }
 
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("sched_setaffinity: %m");
+}
+
+/* Who runs where would differ from boot to boot, and with it what waking up costs. */
+static void settle_on_first_cpu(void)
+{
+	if (system("echo 1 >/sys/devices/virtual/workqueue/cpumask &&"
+		   "for irq in /proc/irq/[0-9]*/smp_affinity; do echo 1 >$irq; done 2>/dev/null;"
+		   "grep -qx 1 /sys/devices/virtual/workqueue/cpumask"))
+		die("the kernel's work is not on the first CPU");
+	run_on(0);
+}
+
 static volatile bool storm_ends;
 static unsigned long storm_calls;
 
@@ -126,6 +148,7 @@ static void *storm(void *arg)
 {
 	struct region *elsewhere = arg;
 
+	run_on(1);
 	while (!storm_ends) {
 		if (madvise(elsewhere->mem, elsewhere->len, MADV_DONTNEED))
 			die("madvise: %m");
@@ -135,34 +158,38 @@ static void *storm(void *arg)
 	return NULL;
 }
 
-/* Faults in blocks that the region has nothing of yet. */
-static void single_faults(struct bench *b, const struct region *r, size_t offset,
-			  const char *name)
+/* Faults in blocks that the region has nothing of yet, at any time of the storm. */
+static void single_faults(struct bench *b, const struct region *r, const char *name, int round)
 {
 	uint64_t faults = adapter_faults(), start;
 	size_t at;
 	int i;
 
 	for (i = 0; i < SINGLES; i++) {
-		at = i * BLOCK + offset;
+		at = i * BLOCK;
+		rest(random() % (50 * US));
 		start = now();
 		lane_pages(b, &b->lane, IBV_WR_RDMA_WRITE, r, &at, 1);
-		report(now() - start, "storm.%s.ns.%d", name, i);
+		report(now() - start, "storm.%s.ns.%d", name, round * SINGLES + i);
 		check_written(b, r, &at, 1);
 	}
 	if (adapter_faults() - faults < SINGLES)
 		die("%lu faults of %u", adapter_faults() - faults, SINGLES);
 }
 
-static void single_round(struct bench *b, const char *name)
+static void single_rounds(struct bench *b, const char *name)
 {
-	struct region r = region_map(SINGLES * BLOCK, SMALL_PAGES);
+	struct region r;
+	int round;
 
-	region_register(b, &r, true);
-	region_touch(&r, r.len, BLOCK);
-	single_faults(b, &r, 0, name);
-	region_deregister(&r);
-	region_unmap(&r);
+	for (round = 0; round < ROUNDS; round++) {
+		r = region_map(SINGLES * BLOCK, SMALL_PAGES);
+		region_register(b, &r, true);
+		region_touch(&r, r.len, BLOCK);
+		single_faults(b, &r, name, round);
+		region_deregister(&r);
+		region_unmap(&r);
+	}
 }
 
 void measure_storm(struct bench *b)
@@ -172,18 +199,19 @@ void measure_storm(struct bench *b)
 	unsigned long calls;
 
 	adapter_delay(DELAY);
-	single_round(b, "warm-up");
-	single_round(b, "quiet");
+	settle_on_first_cpu();
+	single_rounds(b, "warm-up");
+	single_rounds(b, "quiet");
 	if (pthread_create(&thread, NULL, storm, &elsewhere))
 		die("pthread_create");
 	rest(5 * MS);
 	calls = storm_calls;
-	single_round(b, "loud");
+	single_rounds(b, "loud");
 	calls = storm_calls - calls;
 	storm_ends = true;
 	pthread_join(thread, NULL);
-	if (calls < SINGLES)
-		die("only %lu invalidations beside %u faults", calls, SINGLES);
+	if (calls < ROUNDS * SINGLES)
+		die("only %lu invalidations beside %u faults", calls, ROUNDS * SINGLES);
 	report(calls, "storm.calls");
 	region_unmap(&elsewhere);
 }
