@@ -71,7 +71,8 @@ struct ib_umem_odp_ops {
  * @around: pages that the last one looked beyond what was needed
  * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also
  *	protects lookup against reaping
- * @reap_work: frees chunks that became empty
+ * @reap_list: chunks that became empty, under the lock of @chunks
+ * @reap_work: frees those that still are
  * @stats: pages mapped by faults, pages invalidated, pages mapped in advance
  */
 struct ib_umem_odp {
@@ -84,6 +85,7 @@ struct ib_umem_odp {
 	unsigned long around_next;
 	unsigned int around;
 	struct xarray chunks;
+	struct list_head reap_list;
 	struct work_struct reap_work;
 	struct ib_odp_counters stats;
 };
@@ -103,6 +105,7 @@ struct ib_umem_odp {
  * @lock: protects what is below, and whoever uses the pages; taken inside of
  *	the mmap_lock by invalidation, so not held while faulting
  * @refs: the umem's and one for each user
+ * @reap_entry: in the umem's reap_list
  * @nr_mapped: pages that are mapped
  * @huge: entry of the huge page that is all of the chunk, or 0; it has no
  *	@entries then
@@ -122,6 +125,7 @@ struct ib_odp_chunk {
 	struct ib_umem_odp *odp;
 	struct mutex lock;
 	refcount_t refs;
+	struct list_head reap_entry;
 	unsigned int nr_mapped;
 	unsigned long huge;
 	dma_addr_t huge_dma;
@@ -246,6 +250,7 @@ struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
 				       unsigned int flags);
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);
+unsigned long ib_umem_odp_find_mapped(struct ib_umem_odp *odp, unsigned long addr);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 
@@ -273,6 +278,12 @@ ib_umem_odp_fault(struct ib_umem_odp *odp, unsigned long start,
 }
 
 static inline void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk) { }
+
+static inline unsigned long ib_umem_odp_find_mapped(struct ib_umem_odp *odp,
+						    unsigned long addr)
+{
+	return ib_umem_end(odp);
+}
 
 #endif /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 

@@ -55,6 +55,10 @@ static void chunk_destroy(struct ib_odp_chunk *chunk)
 	mutex_lock(&chunk->lock);
 	ib_odp_chunk_clear(chunk);
 	mutex_unlock(&chunk->lock);
+	/* The last invalidation may have found it empty; there will be no other. */
+	xa_lock(&chunk->odp->chunks);
+	list_del(&chunk->reap_entry);
+	xa_unlock(&chunk->odp->chunks);
 	chunk_free(chunk);
 }
 
@@ -72,6 +76,7 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 		return ERR_PTR(-ENOMEM);
 	chunk->odp = odp;
 	mutex_init(&chunk->lock);
+	INIT_LIST_HEAD(&chunk->reap_entry);
 	refcount_set(&chunk->refs, 1);
 	/* From here on it is called for invalidations, and has nothing yet. */
 	ret = mmu_interval_notifier_insert(&chunk->notifier, odp->umem.owning_mm,
@@ -138,6 +143,30 @@ struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long add
 	}
 }
 
+static void chunk_list_if_empty(struct ib_odp_chunk *chunk)
+{
+	struct ib_umem_odp *odp = chunk->odp;
+
+	lockdep_assert_held(&odp->chunks.xa_lock);
+	if (READ_ONCE(chunk->nr_mapped) || !list_empty(&chunk->reap_entry))
+		return;
+	list_add_tail(&chunk->reap_entry, &odp->reap_list);
+	queue_work(system_unbound_wq, &odp->reap_work);
+}
+
+/**
+ * ib_odp_chunk_reap() - free the chunk if it is empty and nobody uses it
+ * @chunk: locked; not by a user, who sees to it when it puts the chunk
+ *
+ * Context: any.
+ */
+void ib_odp_chunk_reap(struct ib_odp_chunk *chunk)
+{
+	xa_lock(&chunk->odp->chunks);
+	chunk_list_if_empty(chunk);
+	xa_unlock(&chunk->odp->chunks);
+}
+
 /**
  * ib_odp_chunk_put() - give a reference back
  * @chunk: the chunk
@@ -147,42 +176,44 @@ struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long add
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk)
 {
 	struct ib_umem_odp *odp = chunk->odp;
-	bool empty;
 
 	/* In one step, or a chunk that empties in between is never reaped. */
 	xa_lock(&odp->chunks);
 	refcount_dec(&chunk->refs);
-	empty = !READ_ONCE(chunk->nr_mapped);
+	chunk_list_if_empty(chunk);
 	xa_unlock(&odp->chunks);
-	if (empty)
-		queue_work(system_unbound_wq, &odp->reap_work);
 }
 
-/* Taking it out while nobody else holds it makes it ours alone. */
-static bool chunk_unpublish_idle(struct ib_umem_odp *odp, unsigned long index,
-				 struct ib_odp_chunk *chunk)
+/*
+ * The next empty chunk that nobody uses, now ours alone: without users it can
+ * lose pages but not gain any. One that is in use is listed again when it is put.
+ */
+static struct ib_odp_chunk *odp_next_idle(struct ib_umem_odp *odp)
 {
-	bool idle;
+	struct ib_odp_chunk *chunk;
 
 	xa_lock(&odp->chunks);
-	/* Without users it can lose pages but not gain any. */
-	idle = refcount_read(&chunk->refs) == 1 && !READ_ONCE(chunk->nr_mapped);
-	if (idle)
-		__xa_erase(&odp->chunks, index);
+	while ((chunk = list_first_entry_or_null(&odp->reap_list, struct ib_odp_chunk,
+						 reap_entry))) {
+		list_del_init(&chunk->reap_entry);
+		if (refcount_read(&chunk->refs) == 1 && !READ_ONCE(chunk->nr_mapped)) {
+			__xa_erase(&odp->chunks,
+				   ib_umem_odp_chunk_index(odp, ib_odp_chunk_start(chunk)));
+			break;
+		}
+	}
 	xa_unlock(&odp->chunks);
-	return idle;
+	return chunk;
 }
 
 static void ib_umem_odp_reap(struct work_struct *work)
 {
 	struct ib_umem_odp *odp = container_of(work, struct ib_umem_odp, reap_work);
 	struct ib_odp_chunk *chunk;
-	unsigned long index;
 
 	/* Only this work and release free chunks, and release cancels it. */
-	xa_for_each(&odp->chunks, index, chunk) {
-		if (chunk_unpublish_idle(odp, index, chunk))
-			chunk_destroy(chunk);
+	while ((chunk = odp_next_idle(odp))) {
+		chunk_destroy(chunk);
 		cond_resched();
 	}
 }
@@ -250,6 +281,7 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 	if (ops)
 		odp->skew = ib_umem_start(odp) & (ops->granule - 1);
 	xa_init(&odp->chunks);
+	INIT_LIST_HEAD(&odp->reap_list);
 	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
 	return odp;
 }

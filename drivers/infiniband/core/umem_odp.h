@@ -15,6 +15,7 @@ extern unsigned int ib_odp_around;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk);
+void ib_odp_chunk_reap(struct ib_odp_chunk *chunk);
 
 /**
  * struct ib_odp_fault - a fault in a chunk

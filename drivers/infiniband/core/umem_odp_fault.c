@@ -217,3 +217,27 @@ void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk)
 	ib_odp_chunk_put(chunk);
 }
 EXPORT_SYMBOL_GPL(ib_odp_chunk_unlock);
+
+/**
+ * ib_umem_odp_find_mapped() - find where the process may have pages
+ * @odp: the umem
+ * @addr: where to begin
+ *
+ * For a driver that wants what is there when a region is registered, with
+ * IB_ODP_FAULT_PRESENT.
+ *
+ * Context: sleeps; takes the mmap_lock of the owner.
+ * Return: the first such address from @addr on, or ib_umem_end().
+ */
+unsigned long ib_umem_odp_find_mapped(struct ib_umem_odp *odp, unsigned long addr)
+{
+	struct mm_struct *mm = odp->umem.owning_mm;
+	unsigned long end = ib_umem_end(odp);
+
+	if (addr >= end || mmap_read_lock_killable(mm))
+		return end;
+	addr = hmm_find_mapped(mm, addr, end);
+	mmap_read_unlock(mm);
+	return addr;
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_find_mapped);

@@ -209,13 +209,6 @@ static bool chunk_cut(const struct ib_odp_chunk *chunk, unsigned long what,
 	return true;
 }
 
-/* Users see to it themselves when they put it. */
-static void chunk_reap_if_empty(struct ib_odp_chunk *chunk)
-{
-	if (!chunk->nr_mapped)
-		queue_work(system_unbound_wq, &chunk->odp->reap_work);
-}
-
 static bool chunk_lock(struct ib_odp_chunk *chunk, const struct mmu_notifier_range *range)
 {
 	if (mmu_notifier_range_blockable(range)) {
@@ -251,7 +244,7 @@ static bool chunk_invalidate_start(struct mmu_interval_notifier *mni,
 			*finish = &chunk->finish;
 		} else {
 			chunk_settle(chunk);
-			chunk_reap_if_empty(chunk);
+			ib_odp_chunk_reap(chunk);
 		}
 	}
 	mutex_unlock(&chunk->lock);
@@ -265,7 +258,7 @@ static void chunk_invalidate_finish(struct mmu_interval_notifier_finish *finish)
 	mutex_lock(&chunk->lock);
 	chunk_settle(chunk);
 	chunk->finishing = false;
-	chunk_reap_if_empty(chunk);
+	ib_odp_chunk_reap(chunk);
 	mutex_unlock(&chunk->lock);
 }
 

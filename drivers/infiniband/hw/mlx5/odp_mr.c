@@ -389,7 +389,7 @@ static int odp_fault_chunk(struct mlx5_ib_mr *mr, unsigned long start, unsigned 
 	 * Also if all of it was there: the device asked, and it is not for us
 	 * to know why it did not see it.
 	 */
-	ret = odp_tell(mr, chunk, start, end, buffer);
+	ret = chunk->nr_mapped ? odp_tell(mr, chunk, start, end, buffer) : 0;
 	ib_odp_chunk_unlock(chunk);
 	return ret;
 }
@@ -426,6 +426,32 @@ int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int fl
 	if (buffer.mtts)
 		odp_buffer_put(&buffer);
 	return ret;
+}
+
+/*
+ * What the process has mapped by now is likely to be used; a fault for each page
+ * would cost a hundred times as much. What fails here will fault.
+ */
+static void odp_fault_mapped(struct mlx5_ib_mr *mr)
+{
+	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
+	unsigned int flags = IB_ODP_FAULT_PRESENT | IB_ODP_FAULT_PREFETCH;
+	unsigned long addr = ib_umem_start(odp);
+	struct odp_buffer buffer;
+	unsigned long end;
+
+	addr = ib_umem_odp_find_mapped(odp, addr);
+	if (addr == ib_umem_end(odp) || odp_buffer_get(mr_to_mdev(mr), &buffer))
+		return;
+	if (mr->umem->writable)
+		flags |= IB_ODP_FAULT_WRITE;
+	while (addr < ib_umem_end(odp)) {
+		end = ib_umem_odp_chunk_end(odp, addr);
+		if (odp_fault_chunk(mr, addr, end, flags, &buffer))
+			break;
+		addr = ib_umem_odp_find_mapped(odp, end);
+	}
+	odp_buffer_put(&buffer);
 }
 
 /* ---- registration ---- */
@@ -538,6 +564,8 @@ struct ib_mr *mlx5_ib_reg_odp_mr(struct ib_pd *pd, u64 start, u64 length, u64 io
 	ret = mlx5r_store_odp_mkey(dev, &mr->mmkey);
 	if (ret)
 		goto out_key;
+	if (!odp->implicit)
+		odp_fault_mapped(mr);
 	return &mr->ibmr;
 
 out_key:
