@@ -166,7 +166,6 @@ out:
 /* Without the bus it accesses no memory; that is for the health work to undo. */
 static void umrq_kill(struct mlx5r_umrq *q, const char *why)
 {
-	struct mlx5_core_dev *mdev = q->dev->mdev;
 	struct umr *umr, *next;
 	bool first;
 
@@ -178,11 +177,8 @@ static void umrq_kill(struct mlx5r_umrq *q, const char *why)
 	if (!first)
 		return;
 
-	pci_clear_master(mdev->pdev);
-	if (mdev->state != MLX5_DEVICE_STATE_INTERNAL_ERROR) {
-		mlx5_ib_err(q->dev, "%s: the device is taken off the bus\n", why);
-		mlx5_trigger_health_work(mdev);
-	}
+	mlx5_ib_err(q->dev, "%s\n", why);
+	mlx5_fence_dma(q->dev->mdev);
 	spin_lock_bh(&q->lock);
 	q->state = UMRQ_DEAD;
 	list_for_each_entry_safe(umr, next, &q->posted, entry)
