@@ -34,6 +34,7 @@ PR_SET_CHILD_SUBREAPER = 36
 GOOD, DETACH, ATTACH = 120, 90, 90      # seconds that these may take
 DEAD = 20                               # and a killed process, to be gone
 ROUNDS, LONGEST = 2, 20                 # of each kind of traffic, and seconds for them
+SETTLE, RECOVERY = 2, 30                # a driver that resets the adapter
 NOTICED = 12                            # the driver's health check sees a removal
 
 
@@ -188,17 +189,19 @@ class Run:
         except (OSError, IndexError):
             return False
 
+    def await_active(self, seconds):
+        end = time.monotonic() + seconds
+        while not self.active() and time.monotonic() < end:
+            time.sleep(0.1)
+        return self.active()
+
     def bind(self):
         self.enter("bind")
         if not self.bound() and not self.write(f"{DRIVER}/bind", self.address, ATTACH):
             self.finding("the driver refuses the adapter")
             return
-        end = time.monotonic() + ATTACH
-        while not self.active():
-            if time.monotonic() > end:
-                self.finding("the port did not come up")
-                return
-            time.sleep(0.1)
+        if not self.await_active(ATTACH):
+            self.finding("the port did not come up")
 
     def rebind(self):
         self.unbind()
@@ -347,6 +350,10 @@ class Run:
         else:
             self.beside_traffic()
         self.happened()
+        # A driver that gave the adapter up may have it back by itself.
+        if self.bound() and not self.case.removal:
+            time.sleep(SETTLE)
+            self.await_active(RECOVERY)
         self.traffic("after")
         self.rebind()
         self.traffic("again")

@@ -162,7 +162,7 @@ struct Mlx5Device {
 
     MemoryRegion bar, msix_bar, test;
     uint8_t iseg[MLX5_ISEG_SIZE];
-    QEMUTimer *health;
+    QEMUTimer *health, *disable;
     uint64_t test_scratch;              /* survives a reset */
     uint64_t test_key, test_index;      /* whose translation is asked for */
     uint64_t nr_resets;

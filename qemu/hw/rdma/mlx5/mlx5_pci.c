@@ -136,6 +136,18 @@ static void iseg_health_tick(void *opaque)
               qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + HEALTH_NS);
 }
 
+/* The driver gave it up: what is inside goes, and no DMA is left over. */
+static void iseg_disable(void *opaque)
+{
+    Mlx5Device *dev = opaque;
+    uint8_t *p = dev->iseg + ISEG(cmdq_addr_l_sz);
+
+    mlx5_reset_objects(dev);
+    mlx5_eq_reset(dev);
+    stl_be_p(p, ldl_be_p(p) |
+             MLX5_INITIAL_SEG_NIC_INTERFACE_DISABLED << MLX5_NIC_IFC_OFFSET);
+}
+
 static void iseg_write(Mlx5Device *dev, hwaddr addr, uint32_t value)
 {
     switch (addr) {
@@ -145,6 +157,9 @@ static void iseg_write(Mlx5Device *dev, hwaddr addr, uint32_t value)
     case ISEG(cmdq_addr_l_sz):
         /* The driver stores zeros over the shape and reads it next time. */
         stl_be_p(dev->iseg + addr, (value & CMDQ_ADDR_LOW) | CMDQ_SHAPE);
+        if (extract32(value, MLX5_NIC_IFC_OFFSET, 3)) {
+            timer_mod(dev->disable, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
+        }
         break;
     case ISEG(cmd_dbell):
         mlx5_cmd_doorbell(dev, value);
@@ -290,6 +305,7 @@ static void init_parts(Mlx5Device *dev)
     dev->dma_pages = g_hash_table_new(NULL, NULL);
     dev->health = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_health_tick, dev);
     iseg_health_tick(dev);
+    dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
 }
 
 static bool init_msix(Mlx5Device *dev, Error **errp)
@@ -355,6 +371,7 @@ static void device_exit(PCIDevice *pci)
         mlx5_table_free(tables[i]);
     }
     timer_free(dev->health);
+    timer_free(dev->disable);
     g_hash_table_destroy(dev->dma_pages);
     msix_uninit(pci, &dev->msix_bar, &dev->msix_bar);
 }
