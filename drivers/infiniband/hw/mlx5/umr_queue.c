@@ -146,15 +146,17 @@ static void umr_completion(struct ib_cq *cq, struct ib_wc *wc)
 	/* Nobody is to trust a completion of what was not posted. */
 	if (!umr->on_device)
 		goto out;
-	if (wc->status == IB_WC_SUCCESS) {
+	if (wc->status == IB_WC_SUCCESS && q->state == UMRQ_ACTIVE) {
 		do {
 			first = list_first_entry(&q->posted, struct umr, entry);
-			q->on_device -= first->on_device;
+			q->on_device--;
 			umr_end(first, 0);
 		} while (first != umr);
 	} else {
+		/* After a failure there is no success; this one is tried again. */
 		umr_back(umr);
-		umr->failed = wc->status != IB_WC_WR_FLUSH_ERR;
+		umr->failed = wc->status != IB_WC_SUCCESS &&
+			      wc->status != IB_WC_WR_FLUSH_ERR;
 		if (q->state == UMRQ_ACTIVE)
 			q->state = UMRQ_RECOVERING;
 	}
