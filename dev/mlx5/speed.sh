@@ -5,9 +5,18 @@
 export LC_ALL=C
 median() { sort -g | sed -n 2p; }
 
+# A server in the background, and until it listens.
+serve() {
+	"$@" >/dev/null &
+	until ss -Hltn 'sport = :18515' | grep -q .; do
+		kill -0 $! || exit 1
+		sleep 0.1
+	done
+}
+
 latency() {
 	for _ in 1 2 3; do
-		ibv_rc_pingpong -d "$@" -n 2000 -s 64 >/dev/null & sleep 0.5
+		serve ibv_rc_pingpong -d "$@" -n 2000 -s 64
 		ibv_rc_pingpong -d "$@" -n 2000 -s 64 "$ADDRESS" |
 			sed -n 's/.* \([0-9.]*\) usec\/iter/\1/p'
 		wait
@@ -16,7 +25,7 @@ latency() {
 
 bandwidth() {
 	for _ in 1 2 3; do
-		ib_write_bw -d "$@" -F -s 1048576 -n 300 >/dev/null & sleep 0.5
+		serve ib_write_bw -d "$@" -F -s 1048576 -n 300
 		ib_write_bw -d "$@" -F -s 1048576 -n 300 "$ADDRESS" |
 			awk '$1 == 1048576 { print $4 }'
 		wait
