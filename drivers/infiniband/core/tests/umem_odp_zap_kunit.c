@@ -60,8 +60,9 @@ static void a_range_tells_all_and_then_waits(struct kunit *test)
  * A takes two chunks, and its wait for the second one is long:
  *
  *	A: start of both, finish of the second ...
+ *				C: fault in the first, which is on its way
+ *				   out: not while A goes on
  *				B: start of the first: settles it
- *				C: fault in the first: not while A goes on
  *	A: ... goes on, finish of the first, end
  */
 static void who_comes_in_between_settles(struct kunit *test)
@@ -84,12 +85,13 @@ static void who_comes_in_between_settles(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, wait_for_completion_timeout(&to->zap.is_waiting,
 							    TEST_TIMEOUT));
 	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&odp->stats.invalidations));
+	complete(&c.go);
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&c.done, HZ / 10));
 	complete(&b.go);
 	test_join(test, &b);
 	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
-	complete(&c.go);
-	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&c.done, HZ / 10));
+	KUNIT_EXPECT_FALSE(test, completion_done(&c.done));
 	complete(&to->zap.go);
 	test_join(test, &a);
 	test_join(test, &c);
