@@ -5,11 +5,7 @@
 # undone fails the run, and so does a check that saw nothing.
 . "$(dirname "$0")/lib.sh"
 
-count=$(functions | wc -l)
-for address in $(functions); do unbind "$address" || die "no unbind of $address"; done
-insmod "$DMACHECK" || die "no DMA check"
-for address in $(functions); do bind "$address" || die "no bind of $address"; done
-await 60 active "$count" || die "not all of $count adapters came back"
+start_dmacheck "$(functions | wc -l)"
 
 "$@"
 status=$?

@@ -32,6 +32,15 @@ none_left() { ! compgen -G '/sys/class/infiniband/mlx5_*' >/dev/null; }
 unbind() { echo "$1" >/sys/bus/pci/drivers/mlx5_core/unbind; }
 bind() { echo "$1" >/sys/bus/pci/drivers/mlx5_core/bind; }
 
+# start_dmacheck <adapters>: the check has to see every mapping that their driver makes.
+start_dmacheck() {
+	local address
+	for address in $(functions); do unbind "$address" || die "no unbind of $address"; done
+	insmod "$DMACHECK" || die "no DMA check"
+	for address in $(functions); do bind "$address" || die "no bind of $address"; done
+	await 60 active "$1" || die "not all of $1 adapters came back"
+}
+
 # Some of everything, to the end; ODP where the driver has it.
 traffic() {
 	python3 "$HERE/guest_tests.py" /tmp/traffic "${1:-*OneAdapter*}" || return 1

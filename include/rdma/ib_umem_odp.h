@@ -107,8 +107,8 @@ struct ib_umem_odp {
  * @refs: the umem's and one for each user
  * @reap_entry: in the umem's reap_list
  * @nr_mapped: pages that are mapped
- * @huge: entry of the huge page that is all of the chunk, or 0; it has no
- *	@entries then
+ * @huge: entry of the huge page that is all of the chunk, or 0; none of the
+ *	@entries is in use then
  * @huge_dma: its DMA address
  * @fault_end: how far the fault that locked it looked; up to there pages may have
  *	come that were not asked for

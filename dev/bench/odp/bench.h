@@ -27,6 +27,8 @@
 #define US		1000UL		/* in ns */
 #define MS		(1000 * US)
 
+#define ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
+
 #define SLOTS		64		/* pages to send from, pages to read into */
 #define PIECE		(1 * MIB)	/* of a large message */
 #define DELAY		(10 * US)	/* of each step of the device */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Page faults of memory that the process has already: what the adapter costs.
- * It is touched after the registration, for stock's maps what is there.
+ * It is touched after the registration, which maps what is there.
  *
  * Latency is that of one write, from its post until the program runs again.
  * Streams are chains of writes of a page each, of which the program awaits only

@@ -7,7 +7,6 @@
 #include "../../rc_connect.h"
 #include "bench.h"
 
-#define ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 #define DEPTH	(2 * SLOTS)
 #define SGES	64
 

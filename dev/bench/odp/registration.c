@@ -16,8 +16,7 @@
 
 static struct ibv_mr *register_untouched(struct bench *b, char *mem, size_t len)
 {
-	return ibv_reg_mr(b->pd, mem, len, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
-			  IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_ON_DEMAND);
+	return ibv_reg_mr(b->pd, mem, len, ACCESS | IBV_ACCESS_ON_DEMAND);
 }
 
 static unsigned int register_many(struct bench *b, char *mem, size_t len, struct ibv_mr **mr)

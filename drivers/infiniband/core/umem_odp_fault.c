@@ -41,8 +41,6 @@ static void fault_ask(struct ib_odp_fault *fault)
 
 	if (fault->flags & IB_ODP_FAULT_WRITE)
 		need |= HMM_PFN_REQ_WRITE;
-	if (fault->flags & IB_ODP_FAULT_PRESENT)
-		need = 0;
 	for (i = 0; i < nr; i++)
 		fault->hmm.hmm_pfns[i] = i < fault->needed ? need : 0;
 }
@@ -128,7 +126,6 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 		.hmm.notifier = &chunk->notifier,
 		.hmm.start = ALIGN_DOWN(start, PAGE_SIZE),
 		.hmm.pfn_flags_mask = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
-		.needed = (PAGE_ALIGN(end) - ALIGN_DOWN(start, PAGE_SIZE)) >> PAGE_SHIFT,
 		.flags = flags,
 	};
 	unsigned long on_stack[8];
@@ -136,6 +133,8 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	size_t nr;
 	int ret;
 
+	if (!(flags & IB_ODP_FAULT_PRESENT))
+		fault.needed = (PAGE_ALIGN(end) - fault.hmm.start) >> PAGE_SHIFT;
 	fault.hmm.end = odp_around(chunk->odp, fault.hmm.start, PAGE_ALIGN(end), flags);
 	nr = (fault.hmm.end - fault.hmm.start) >> PAGE_SHIFT;
 	if (nr > ARRAY_SIZE(on_stack)) {

@@ -42,57 +42,44 @@ static bool odp_memory_scheme(struct mlx5_ib_dev *dev)
 
 /* ---- translations ---- */
 
-/* Whose table an address is in, and from where on it counts. */
-static u32 odp_table_of(struct mlx5_ib_mr *mr, unsigned long addr, unsigned long *base)
-{
-	struct mlx5_odp_child *child;
+/* A part of a table of translations: whose, from where on, and how long, in bytes. */
+struct odp_xlt {
+	u32 key;
+	u64 offset;
+	size_t length;
+};
 
-	if (!mr->is_odp_implicit) {
-		*base = ib_umem_start(to_ib_umem_odp(mr->umem));
-		return mr->mmkey.key;
-	}
-	*base = ALIGN_DOWN(addr, MLX5_ODP_CHILD_SIZE);
-	child = xa_load(&mr->implicit_children, addr >> MLX5_ODP_CHILD_SHIFT);
-	/* It was made before the first page was mapped, and stays. */
-	return child->mmkey.key;
-}
-
-/* Where a table's translations of [start, end) are, and how long they are. */
-static u64 odp_xlt(unsigned long start, unsigned long end, unsigned long base,
-		   size_t *length)
+static struct odp_xlt odp_xlt(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end)
 {
 	size_t nr = ALIGN((end - start) >> PAGE_SHIFT, MLX5_ODP_GRANULE >> PAGE_SHIFT);
+	unsigned long base = ib_umem_start(to_ib_umem_odp(mr->umem));
+	struct mlx5_odp_child *child;
+	u32 key = mr->mmkey.key;
 
-	*length = nr * sizeof(struct mlx5_mtt);
-	return ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt);
-}
-
-static int odp_write(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end,
-		     dma_addr_t mtts)
-{
-	unsigned long base;
-	u32 key = odp_table_of(mr, start, &base);
-	size_t length;
-	u64 offset = odp_xlt(start, end, base, &length);
-
-	return mlx5r_umr_write_xlt(mr_to_mdev(mr), key, mtts, length, offset);
+	if (mr->is_odp_implicit) {
+		base = ALIGN_DOWN(start, MLX5_ODP_CHILD_SIZE);
+		child = xa_load(&mr->implicit_children, start >> MLX5_ODP_CHILD_SHIFT);
+		/* It was made before the first page was mapped, and stays. */
+		key = child->mmkey.key;
+	}
+	return (struct odp_xlt) {
+		.key = key,
+		.offset = ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt),
+		.length = nr * sizeof(struct mlx5_mtt),
+	};
 }
 
 static void odp_zap_flush(struct mlx5_ib_mr *mr)
 {
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
-	unsigned long base;
-	size_t length;
-	u64 offset;
-	u32 key;
+	struct odp_xlt xlt;
 
 	lockdep_assert_held(&mr->odp_zap_lock);
 	if (!mr->odp_zap_end)
 		return;
-	key = odp_table_of(mr, mr->odp_zap_start, &base);
-	offset = odp_xlt(mr->odp_zap_start, mr->odp_zap_end, base, &length);
-	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, key, dev->odp_pf_eq.zeros_dma, length,
-					    offset);
+	xlt = odp_xlt(mr, mr->odp_zap_start, mr->odp_zap_end);
+	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.key, dev->odp_pf_eq.zeros_dma,
+					    xlt.length, xlt.offset);
 	mr->odp_zap_end = 0;
 }
 
@@ -187,6 +174,7 @@ static int odp_tell(struct mlx5_ib_mr *mr, struct ib_odp_chunk *chunk,
 {
 	unsigned long first = ib_odp_chunk_start(chunk);
 	unsigned long behind = ib_odp_chunk_end(chunk);
+	struct odp_xlt xlt;
 	unsigned long addr;
 	size_t nr = 0;
 
@@ -202,7 +190,9 @@ static int odp_tell(struct mlx5_ib_mr *mr, struct ib_odp_chunk *chunk,
 	for (addr = start; addr < end; addr += PAGE_SIZE)
 		buffer->mtts[nr++] = addr < behind ? odp_mtt(chunk, addr) : 0;
 	dma_sync_single_for_device(buffer->device, buffer->dma, PAGE_SIZE, DMA_TO_DEVICE);
-	return odp_write(mr, start, end, buffer->dma);
+	xlt = odp_xlt(mr, start, end);
+	return mlx5r_umr_write_xlt(mr_to_mdev(mr), xlt.key, buffer->dma, xlt.length,
+				   xlt.offset);
 }
 
 /* ---- children of an implicit region ---- */
@@ -417,14 +407,16 @@ int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int fl
 		return -EFAULT;
 	addr = odp->umem.address + offset;
 	end = addr + length;
+	/* Freed already if it could not be mapped. */
 	ret = odp_buffer_get(mr_to_mdev(mr), &buffer);
+	if (ret)
+		return ret;
 	while (!ret && addr < end) {
 		next = min(end, ib_umem_odp_chunk_end(odp, addr));
 		ret = odp_fault_chunk(mr, addr, next, flags, &buffer);
 		addr = next;
 	}
-	if (buffer.mtts)
-		odp_buffer_put(&buffer);
+	odp_buffer_put(&buffer);
 	return ret;
 }
 
@@ -436,11 +428,10 @@ static void odp_fault_mapped(struct mlx5_ib_mr *mr)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	unsigned int flags = IB_ODP_FAULT_PRESENT | IB_ODP_FAULT_PREFETCH;
-	unsigned long addr = ib_umem_start(odp);
+	unsigned long addr = ib_umem_odp_find_mapped(odp, ib_umem_start(odp));
 	struct odp_buffer buffer;
 	unsigned long end;
 
-	addr = ib_umem_odp_find_mapped(odp, addr);
 	if (addr == ib_umem_end(odp) || odp_buffer_get(mr_to_mdev(mr), &buffer))
 		return;
 	if (mr->umem->writable)

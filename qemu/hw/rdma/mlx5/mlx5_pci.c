@@ -117,6 +117,7 @@ static void iseg_reset(Mlx5Device *dev)
 {
     uint8_t *p = dev->iseg;
 
+    timer_del(dev->disable);
     memset(p, 0, sizeof(dev->iseg));
     stl_be_p(p + ISEG(fw_rev), FW_MINOR << 16 | FW_MAJOR);
     stl_be_p(p + ISEG(cmdif_rev_fw_sub), CMD_IF_REV << 16 | FW_SUBMINOR);
@@ -301,11 +302,11 @@ static void init_parts(Mlx5Device *dev)
     mlx5_srq_init(dev);
     mlx5_fault_init(dev);
     mlx5_caps_reset(dev);
+    dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
     iseg_reset(dev);
     dev->dma_pages = g_hash_table_new(NULL, NULL);
     dev->health = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_health_tick, dev);
     iseg_health_tick(dev);
-    dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
 }
 
 static bool init_msix(Mlx5Device *dev, Error **errp)
