@@ -8,6 +8,7 @@
 #ifndef IB_UMEM_ODP_H
 #define IB_UMEM_ODP_H
 
+#include <linux/bitmap.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
@@ -21,6 +22,7 @@
 /* What one chunk covers at most: a huge page, where there are any. */
 #define IB_ODP_CHUNK_SHIFT	21
 #define IB_ODP_CHUNK_SIZE	BIT(IB_ODP_CHUNK_SHIFT)
+#define IB_ODP_CHUNK_PAGES	(IB_ODP_CHUNK_SIZE >> PAGE_SHIFT)
 
 struct ib_odp_chunk;
 
@@ -47,15 +49,18 @@ enum ib_odp_fault_flags {
  *	done so on return: zaps of many chunks are begun before the first is
  *	waited for.
  * @zap_wait: wait until it has; the pages are DMA unmapped after that.
+ * @reaped: chunks that had become empty were freed, and what the driver has for
+ *	them may be useless now; not at the region's end
  *
- * Both are called under the chunk's lock, and sleep. A driver that looks each
- * page up under the chunk's lock has nothing to forget, and no ops.
+ * The first two are called under the chunk's lock. All may sleep. A driver that
+ * looks each page up under the chunk's lock has nothing to forget, and no ops.
  */
 struct ib_umem_odp_ops {
 	unsigned long granule;
 	void (*zap)(struct ib_odp_chunk *chunk, unsigned long start,
 		    unsigned long end);
 	void (*zap_wait)(struct ib_odp_chunk *chunk);
+	void (*reaped)(struct ib_umem_odp *odp);
 };
 
 /**
@@ -113,7 +118,9 @@ struct ib_umem_odp {
  * @fault_end: how far the fault that locked it looked; up to there pages may have
  *	come that were not asked for
  * @small_only: a huge page could not be mapped for DMA
- * @entries: one a page; NULL until there is a page
+ * @present: which of the @entries there are
+ * @entries: one a page, not initialized where there is none; NULL until there is
+ *	a page
  * @dma: their DMA addresses; NULL if the device uses kernel virtual addresses
  * @zap_start: what the driver was told to zap and nobody has waited for yet
  * @zap_end: behind its last page; 0 if there is nothing
@@ -132,6 +139,7 @@ struct ib_odp_chunk {
 	unsigned long fault_end;
 	bool small_only;
 	bool finishing;
+	DECLARE_BITMAP(present, IB_ODP_CHUNK_PAGES);
 	unsigned long *entries;
 	dma_addr_t *dma;
 	unsigned long zap_start;
@@ -231,7 +239,7 @@ static inline unsigned long ib_odp_chunk_entry(const struct ib_odp_chunk *chunk,
 		*dma = chunk->huge_dma + ((dma_addr_t)i << PAGE_SHIFT);
 		return chunk->huge & IB_ODP_ENTRY_FLAGS;
 	}
-	if (!chunk->entries || !chunk->entries[i])
+	if (!test_bit(i, chunk->present))
 		return 0;
 	*dma = chunk->dma[i];
 	return chunk->entries[i] & IB_ODP_ENTRY_FLAGS;
@@ -245,6 +253,8 @@ struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr
 struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int access,
 					     const struct ib_umem_odp_ops *ops);
 void ib_umem_odp_release(struct ib_umem_odp *odp);
+bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
+			    unsigned long end);
 
 struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
@@ -269,6 +279,12 @@ ib_umem_odp_get_implicit(struct ib_device *device, int access,
 }
 
 static inline void ib_umem_odp_release(struct ib_umem_odp *odp) { }
+
+static inline bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
+					  unsigned long end)
+{
+	return false;
+}
 
 static inline struct ib_odp_chunk *
 ib_umem_odp_fault(struct ib_umem_odp *odp, unsigned long start,

@@ -3,9 +3,9 @@
  * A defect on purpose: mlx5_ib no longer zaps.
  *
  * In stock's driver mlx5r_umr_update_xlt() with MLX5_IB_UPD_XLT_ZAP, in ours
- * mlx5r_umr_post_xlt(), returns success without doing anything, so that the
- * adapter keeps translations of pages which the driver unmaps next.  The
- * adapter's DMA check must report the first access.
+ * mlx5r_umr_post_xlt() of what nobody wants a result of, returns success without
+ * doing anything, so that the adapter keeps translations of pages which the driver
+ * unmaps next.  The adapter's DMA check must report the first access.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -32,7 +32,13 @@ static int skip_zap(struct kprobe *probe, struct pt_regs *regs)
 	return regs->r8 & UPD_XLT_ZAP ? skip(probe, regs) : 0;
 }
 
-static struct kprobe ours = { .symbol_name = "mlx5r_umr_post_xlt", .pre_handler = skip };
+static int skip_post(struct kprobe *probe, struct pt_regs *regs)
+{
+	/* The sixth: where the result goes. */
+	return regs->r9 ? 0 : skip(probe, regs);
+}
+
+static struct kprobe ours = { .symbol_name = "mlx5r_umr_post_xlt", .pre_handler = skip_post };
 static struct kprobe stocks = { .symbol_name = "mlx5r_umr_update_xlt", .pre_handler = skip_zap };
 static struct kprobe *probe = &ours;
 

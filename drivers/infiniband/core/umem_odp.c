@@ -210,13 +210,37 @@ static void ib_umem_odp_reap(struct work_struct *work)
 {
 	struct ib_umem_odp *odp = container_of(work, struct ib_umem_odp, reap_work);
 	struct ib_odp_chunk *chunk;
+	bool reaped = false;
 
 	/* Only this work and release free chunks, and release cancels it. */
 	while ((chunk = odp_next_idle(odp))) {
 		chunk_destroy(chunk);
+		reaped = true;
 		cond_resched();
 	}
+	if (reaped && odp->ops && odp->ops->reaped)
+		odp->ops->reaped(odp);
 }
+
+/**
+ * ib_umem_odp_has_chunks() - is anything kept for a part of a region?
+ * @odp: the umem
+ * @start: first address of the part
+ * @end: behind its last one
+ *
+ * Context: any.
+ * Return: false if the device has no pages of it, and no fault in it is running;
+ * so that this lasts the caller has to see to it that none begins.
+ */
+bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
+			    unsigned long end)
+{
+	unsigned long index = ib_umem_odp_chunk_index(odp, start);
+
+	return xa_find(&odp->chunks, &index, ib_umem_odp_chunk_index(odp, end - 1),
+		       XA_PRESENT);
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_has_chunks);
 
 /* All of the region in huge pages of one size, as the flag promises? */
 static int odp_check_hugetlb(struct mm_struct *mm, unsigned long start,

@@ -32,7 +32,6 @@
 
 #include "umem_odp.h"
 
-#define CHUNK_PAGES	(IB_ODP_CHUNK_SIZE >> PAGE_SHIFT)
 #define CHUNK_ORDER	(IB_ODP_CHUNK_SHIFT - PAGE_SHIFT)
 
 static enum dma_data_direction odp_dma_direction(const struct ib_umem_odp *odp)
@@ -60,6 +59,12 @@ static void odp_dma_unmap(struct ib_umem_odp *odp, dma_addr_t dma, size_t size)
 static bool odp_uses_dma(const struct ib_umem_odp *odp)
 {
 	return !ib_uses_virt_dma(odp->umem.ibdev);
+}
+
+/* 0: not present. */
+static unsigned long chunk_entry(const struct ib_odp_chunk *chunk, unsigned int i)
+{
+	return test_bit(i, chunk->present) ? chunk->entries[i] : 0;
 }
 
 static struct page *entry_page(unsigned long entry)
@@ -96,26 +101,24 @@ static void chunk_unmap_huge(struct ib_odp_chunk *chunk)
 		odp_dma_unmap(chunk->odp, chunk->huge_dma, IB_ODP_CHUNK_SIZE);
 	entry_mark_dirty(chunk->huge);
 	chunk->huge = 0;
-	chunk_add_mapped(chunk, -(int)CHUNK_PAGES);
-	atomic64_add(CHUNK_PAGES, &chunk->odp->stats.invalidations);
+	chunk_add_mapped(chunk, -(int)IB_ODP_CHUNK_PAGES);
+	atomic64_add(IB_ODP_CHUNK_PAGES, &chunk->odp->stats.invalidations);
 }
 
 static void chunk_unmap_small(struct ib_odp_chunk *chunk, unsigned long start,
 			      unsigned long end)
 {
-	unsigned int i = ib_odp_chunk_index(chunk, start);
+	unsigned int first = ib_odp_chunk_index(chunk, start);
 	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
-	unsigned int gone = 0;
+	unsigned int gone = 0, i = first;
 
-	for (; i < nr && gone < chunk->nr_mapped; i++) {
-		if (!chunk->entries[i])
-			continue;
+	for_each_set_bit_from(i, chunk->present, nr) {
 		if (chunk->dma)
 			odp_dma_unmap(chunk->odp, chunk->dma[i], PAGE_SIZE);
 		entry_mark_dirty(chunk->entries[i]);
-		chunk->entries[i] = 0;
 		gone++;
 	}
+	bitmap_clear(chunk->present, first, nr - first);
 	chunk_add_mapped(chunk, -(int)gone);
 	atomic64_add(gone, &chunk->odp->stats.invalidations);
 }
@@ -196,13 +199,13 @@ static bool chunk_cut(const struct ib_odp_chunk *chunk, unsigned long what,
 		return false;
 	if (chunk->huge)
 		return chunk->huge & what;
-	while (!(chunk->entries[first] & what))
+	while (!(chunk_entry(chunk, first) & what))
 		if (first++ == last)
 			return false;
 	/* To forget whole chunks side by side can be said at once. */
 	if (*start == ib_odp_chunk_start(chunk) && *end == ib_odp_chunk_end(chunk))
 		return true;
-	while (!(chunk->entries[last] & what))
+	while (!(chunk_entry(chunk, last) & what))
 		last--;
 	*start = ib_odp_chunk_start(chunk) + ((unsigned long)first << PAGE_SHIFT);
 	*end = ib_odp_chunk_start(chunk) + ((last + 1UL) << PAGE_SHIFT);
@@ -285,8 +288,8 @@ int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk)
 
 	if (READ_ONCE(chunk->entries))
 		return 0;
-	entries = kvcalloc(nr, sizeof(*entries) + (dma ? sizeof(dma_addr_t) : 0),
-			   GFP_KERNEL_ACCOUNT);
+	entries = kvmalloc_array(nr, sizeof(*entries) + (dma ? sizeof(dma_addr_t) : 0),
+				 GFP_KERNEL_ACCOUNT);
 	if (!entries)
 		return -ENOMEM;
 	mutex_lock(&chunk->lock);
@@ -325,7 +328,7 @@ bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
 	if (chunk->huge)
 		return (chunk->huge & need) == need;
 	for (; i < nr; i++)
-		if ((chunk->entries[i] & need) != need)
+		if ((chunk_entry(chunk, i) & need) != need)
 			return false;
 	return true;
 }
@@ -366,10 +369,18 @@ static bool entry_is_other(unsigned long entry, const struct page *page)
 	return WARN_ON_ONCE(entry_page(entry) != page);
 }
 
+/* What a look at the page tables brought. */
+struct chunk_gain {
+	unsigned int mapped;
+	unsigned int needed;
+	unsigned int along;
+};
+
+/* Return: 1 if the device may do more than before, 0 if not; -EFAULT. */
 static int chunk_map_small(struct ib_odp_chunk *chunk, unsigned int i, struct page *page,
-			   unsigned long access, atomic64_t *counter)
+			   unsigned long access, struct chunk_gain *gain)
 {
-	unsigned long old = chunk->entries[i];
+	unsigned long old = chunk_entry(chunk, i);
 	int ret;
 
 	if (old && entry_is_other(old, page))
@@ -378,11 +389,36 @@ static int chunk_map_small(struct ib_odp_chunk *chunk, unsigned int i, struct pa
 		ret = chunk->dma ? odp_dma_map(chunk->odp, page, PAGE_SIZE, &chunk->dma[i]) : 0;
 		if (ret)
 			return ret;
-		chunk_add_mapped(chunk, 1);
+		__set_bit(i, chunk->present);
+		gain->mapped++;
 	}
-	if ((old & access) != access)
-		atomic64_inc(counter);
 	chunk->entries[i] = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
+	return (old & access) != access;
+}
+
+static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault,
+			    struct chunk_gain *gain)
+{
+	const struct hmm_range *hmm = &fault->hmm;
+	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
+	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
+	unsigned long value;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < nr; i++) {
+		value = hmm->hmm_pfns[i];
+		if (!(value & HMM_PFN_VALID))
+			continue;
+		ret = chunk_map_small(chunk, first + i, hmm_pfn_to_page(value),
+				      hmm_access(value, fault->flags), gain);
+		if (ret < 0)
+			return ret;
+		if (i < fault->needed)
+			gain->needed += ret;
+		else
+			gain->along += ret;
+	}
 	return 0;
 }
 
@@ -400,10 +436,10 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
 			WRITE_ONCE(chunk->small_only, true);
 			return -EBUSY;
 		}
-		chunk_add_mapped(chunk, CHUNK_PAGES);
+		chunk_add_mapped(chunk, IB_ODP_CHUNK_PAGES);
 	}
 	if ((old & access) != access)
-		atomic64_add(CHUNK_PAGES, counter);
+		atomic64_add(IB_ODP_CHUNK_PAGES, counter);
 	chunk->huge = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
 	return 0;
 }
@@ -418,32 +454,26 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
  */
 int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault)
 {
-	const struct hmm_range *hmm = &fault->hmm;
-	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
-	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
 	struct ib_odp_counters *stats = &chunk->odp->stats;
-	struct page *huge = ib_odp_chunk_huge_page(chunk, hmm);
+	struct page *huge = ib_odp_chunk_huge_page(chunk, &fault->hmm);
 	atomic64_t *counter = &stats->faults;
-	unsigned long value;
-	unsigned int i;
-	int ret = 0;
+	struct chunk_gain gain = {};
+	int ret;
 
 	if (fault->flags & IB_ODP_FAULT_PREFETCH)
 		counter = &stats->prefetch;
 	if (huge && (chunk->huge || !chunk->nr_mapped))
-		return chunk_map_huge(chunk, huge, hmm_access(hmm->hmm_pfns[0], fault->flags),
-				      counter);
+		return chunk_map_huge(chunk, huge,
+				      hmm_access(fault->hmm.hmm_pfns[0], fault->flags), counter);
 	/* The process has split it, and kept its pages: begin anew, with small ones. */
 	if (chunk->huge) {
 		ib_odp_chunk_clear(chunk);
 		return -EBUSY;
 	}
-	for (i = 0; i < nr && !ret; i++) {
-		value = hmm->hmm_pfns[i];
-		if (value & HMM_PFN_VALID)
-			ret = chunk_map_small(chunk, first + i, hmm_pfn_to_page(value),
-					      hmm_access(value, fault->flags),
-					      i < fault->needed ? counter : &stats->prefetch);
-	}
+	ret = chunk_map_smalls(chunk, fault, &gain);
+	chunk_add_mapped(chunk, gain.mapped);
+	atomic64_add(gain.needed, counter);
+	if (gain.along)
+		atomic64_add(gain.along, &stats->prefetch);
 	return ret;
 }

@@ -11,8 +11,6 @@
 #include "../umem_odp.h"
 #include "umem_odp_kunit.h"
 
-#define CHUNK_PAGES	((int)(IB_ODP_CHUNK_SIZE / PAGE_SIZE))
-
 static unsigned long test_mmap_chunks(struct kunit *test, int nr)
 {
 	unsigned long addr = test_mmap(test, (nr + 1) * IB_ODP_CHUNK_SIZE,
@@ -256,23 +254,23 @@ static void huge_page_is_one_fault(struct kunit *test)
 	chunk = test_fault(test, odp, at, 4, 0);
 	KUNIT_EXPECT_NE(test, 0, chunk->huge);
 	KUNIT_EXPECT_NULL(test, chunk->entries);
-	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, chunk->nr_mapped);
+	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_PAGES, chunk->nr_mapped);
 	va = kmap_local_page(ib_odp_chunk_page(chunk, at));
 	KUNIT_EXPECT_EQ(test, 0xfeed, va[offset_in_page(at) / sizeof(*va)]);
 	kunmap_local(va);
 	ib_odp_chunk_unlock(chunk);
 	/* All of it is there; to write is another right. */
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, IB_ODP_CHUNK_SIZE, 0));
-	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_PAGES, atomic64_read(&odp->stats.faults));
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, 1, IB_ODP_FAULT_WRITE));
-	KUNIT_EXPECT_EQ(test, 2 * CHUNK_PAGES, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 2 * IB_ODP_CHUNK_PAGES, atomic64_read(&odp->stats.faults));
 
 	/* To lose a part is to lose all; the rest comes back in small pages. */
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	KUNIT_EXPECT_EQ(test, addr, to->zap.start);
 	KUNIT_EXPECT_EQ(test, addr + IB_ODP_CHUNK_SIZE, to->zap.end);
-	KUNIT_EXPECT_EQ(test, CHUNK_PAGES, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_PAGES, atomic64_read(&odp->stats.invalidations));
 	chunk = test_fault(test, odp, at, 4, 0);
 	KUNIT_EXPECT_EQ(test, 0, chunk->huge);
 	KUNIT_EXPECT_EQ(test, 1, chunk->nr_mapped);

@@ -28,19 +28,60 @@ struct mlx5_odp_fault;
 /* What one fault brings in at most, before the device is asked again. */
 #define MLX5_ODP_WINDOW		SZ_4M
 
-/**
- * struct mlx5_odp_child - a part of an implicit region
- * @mmkey: its key; in odp_mkeys only where faults name it
- * @parent: the region
- * @index: which part: address >> MLX5_ODP_CHILD_SHIFT
- */
-struct mlx5_odp_child {
-	struct mlx5_ib_mkey mmkey;
-	struct mlx5_ib_mr *parent;
-	unsigned long index;
+static inline bool mlx5_odp_memory_scheme(struct mlx5_ib_dev *dev)
+{
+	return MLX5_CAP_ODP(dev->mdev, mem_page_fault);
+}
+
+/* A page for the translations of a chunk, which has at most as many as fit. */
+struct mlx5_odp_buffer {
+	__be64 *mtts;
+	dma_addr_t dma;
 };
 
+/**
+ * struct mlx5_odp_fill - to tell the device of pages of a region, chunk by chunk
+ * @mr: the region
+ * @buffers: one is written while the device reads the other one
+ * @turn: whose turn it is to be written
+ * @posted: the device was told of a chunk, and nobody has waited for it
+ * @nr: of this, for mlx5r_umr_wait()
+ * @result: and how it ended
+ */
+struct mlx5_odp_fill {
+	struct mlx5_ib_mr *mr;
+	struct mlx5_odp_buffer buffers[2];
+	bool turn;
+	bool posted;
+	unsigned long nr;
+	int result;
+};
+
+/* odp_xlt.c */
+extern const struct ib_umem_odp_ops mlx5_odp_ops;
+
+int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill);
+int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct ib_odp_chunk *chunk,
+			unsigned long start, unsigned long end);
+int mlx5_odp_fill_end(struct mlx5_odp_fill *fill);
+
+/* odp_implicit.c */
+struct mlx5_odp_child;
+
+struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *imr, unsigned long addr);
+void mlx5_odp_child_put(struct mlx5_odp_child *child);
+u32 mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr);
+struct mlx5_ib_mr *mlx5_odp_child_region(struct mlx5_ib_mkey *mmkey);
+void mlx5_odp_reaped(struct ib_umem_odp *odp);
+void mlx5_odp_implicit_init(struct mlx5_ib_mr *mr);
+int mlx5_odp_implicit_create(struct mlx5_ib_mr *imr);
+void mlx5_odp_implicit_close(struct mlx5_ib_mr *mr);
+void mlx5_odp_implicit_revoke(struct mlx5_ib_mr *mr);
+
 /* odp_mr.c */
+void mlx5_odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, struct ib_pd *pd, int access);
+int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
+			    u64 iova, u64 length, u64 nr_pages);
 int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags);
 int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr);
 

@@ -227,9 +227,8 @@ static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 				       length, umem_flags, maybe_write);
 		break;
 	case MLX5_MKEY_IMPLICIT_CHILD:
-		ret = odp_fault_region(container_of(mmkey, struct mlx5_odp_child,
-						    mmkey)->parent,
-				       va, length, umem_flags, maybe_write);
+		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, umem_flags,
+				       maybe_write);
 		break;
 	case MLX5_MKEY_NULL:
 		ret = odp_fault_region(container_of(mmkey, struct mlx5_ib_mr, null_mmkey),
@@ -447,10 +446,17 @@ static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault 
 
 static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
 {
+	int ret;
+
 	if (!fault->length)
 		return -EFAULT;
-	return odp_fault_key(dev, fault->key, fault->va,
-			     min_t(u64, fault->length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+	ret = odp_fault_key(dev, fault->key, fault->va,
+			    min_t(u64, fault->length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+	/*
+	 * The key has gone since, as children of implicit regions do. The device
+	 * looks again, and finds another one, or that there is none.
+	 */
+	return ret == -ENOENT ? 0 : ret;
 }
 
 /**

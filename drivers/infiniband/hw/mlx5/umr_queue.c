@@ -45,18 +45,16 @@ enum umrq_state {
 /**
  * struct umr - one of them
  * @cqe: of its completion
- * @entry: in umrq.idle or umrq.posted, or its user's
+ * @entry: in umrq.idle or umrq.posted
  * @queue: where it belongs
  * @wqe: what is to be done
  * @key: with which key
  * @with_data: the WQE has a data segment
- * @must: it must not fail; nobody asks for its result, so it is idle again when
- *	it is done
+ * @result: its user's; NULL: it must not fail
  * @on_device: posted, and not back
  * @failed: the device could not execute it
  * @until: it is tried again until then; 0 before it failed for the first time
  * @nr: in the order of posting
- * @ret: the result
  */
 struct umr {
 	struct ib_cqe cqe;
@@ -65,12 +63,11 @@ struct umr {
 	struct mlx5r_umr_wqe wqe;
 	u32 key;
 	bool with_data;
-	bool must;
 	bool on_device;
 	bool failed;
 	unsigned long until;
 	unsigned long nr;
-	int ret;
+	int *result;
 };
 
 /**
@@ -114,12 +111,11 @@ static void umr_end(struct umr *umr, int ret)
 	struct mlx5r_umrq *q = umr->queue;
 
 	lockdep_assert_held(&q->lock);
-	umr->ret = ret;
+	if (umr->result)
+		*umr->result = ret;
 	umr->on_device = false;
-	list_del_init(&umr->entry);
-	if (umr->must)
-		list_add(&umr->entry, &q->idle);
-	/* What the device has done is seen by those who see this. */
+	list_move(&umr->entry, &q->idle);
+	/* What the device has done, and said, is seen by those who see this. */
 	smp_store_release(&q->done, umr->nr);
 	wake_up_all(&q->wait);
 }
@@ -219,19 +215,23 @@ static struct umr *umrq_try_get(struct mlx5r_umrq *q)
 	return umr;
 }
 
-static void umrq_put(struct umr *umr)
+/**
+ * mlx5r_umrq_post() - have a UMR executed
+ * @q: the queue
+ * @key: its key
+ * @wqe: what is to be done
+ * @with_data: it has a data segment
+ * @result: set when it is done, to 0; -EFAULT if the device could not execute it;
+ *	-EIO if there is no device left that could. NULL: it must not fail
+ *
+ * Context: sleeps while all are in use; allocates nothing.
+ * Return: its number, for mlx5r_umrq_wait(). When that returns, the device has
+ * executed it, or there is @result; or it cannot access memory any more.
+ */
+unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, u32 key,
+			      const struct mlx5r_umr_wqe *wqe, bool with_data, int *result)
 {
-	struct mlx5r_umrq *q = umr->queue;
-
-	spin_lock_bh(&q->lock);
-	list_add(&umr->entry, &q->idle);
-	spin_unlock_bh(&q->lock);
-	wake_up_all(&q->wait);
-}
-
-static struct umr *umrq_post(struct mlx5r_umrq *q, u32 key, const struct mlx5r_umr_wqe *wqe,
-			     bool with_data, bool must, unsigned long *nr)
-{
+	unsigned long nr;
 	struct umr *umr;
 
 	/* They come back: the device executes them, or is taken off the bus. */
@@ -241,37 +241,17 @@ static struct umr *umrq_post(struct mlx5r_umrq *q, u32 key, const struct mlx5r_u
 	umr->wqe = *wqe;
 	umr->key = key;
 	umr->with_data = with_data;
-	umr->must = must;
+	umr->result = result;
 	umr->until = 0;
 	spin_lock_bh(&q->lock);
-	umr->nr = ++q->last;
-	*nr = umr->nr;
+	nr = ++q->last;
+	umr->nr = nr;
 	list_add_tail(&umr->entry, &q->posted);
 	if (q->state == UMRQ_DEAD)
 		umr_end(umr, -EIO);
 	else
 		umr_submit(umr);
 	spin_unlock_bh(&q->lock);
-	return umr;
-}
-
-/**
- * mlx5r_umrq_post() - have a UMR executed that must not fail
- * @q: the queue
- * @key: its key
- * @wqe: what is to be done
- * @with_data: it has a data segment
- *
- * Context: sleeps while all are in use; allocates nothing.
- * Return: its number, for mlx5r_umrq_wait(). When that returns, the device has
- * executed it, or cannot access memory any more.
- */
-unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, u32 key,
-			      const struct mlx5r_umr_wqe *wqe, bool with_data)
-{
-	unsigned long nr;
-
-	umrq_post(q, key, wqe, with_data, true, &nr);
 	return nr;
 }
 
@@ -302,20 +282,14 @@ void mlx5r_umrq_wait(struct mlx5r_umrq *q, unsigned long nr)
  * @with_data: it has a data segment
  *
  * Context: sleeps; allocates nothing.
- * Return: 0; -EFAULT if the device could not execute it; -EIO if there is no
- * device left that could.
+ * Return: its result.
  */
 int mlx5r_umrq_run(struct mlx5r_umrq *q, u32 key, const struct mlx5r_umr_wqe *wqe,
 		   bool with_data)
 {
-	unsigned long nr;
-	struct umr *umr;
 	int ret;
 
-	umr = umrq_post(q, key, wqe, with_data, false, &nr);
-	mlx5r_umrq_wait(q, nr);
-	ret = umr->ret;
-	umrq_put(umr);
+	mlx5r_umrq_wait(q, mlx5r_umrq_post(q, key, wqe, with_data, &ret));
 	return ret;
 }
 
@@ -333,7 +307,7 @@ static int umrq_judge(struct mlx5r_umrq *q)
 	spin_lock_bh(&q->lock);
 	first = list_first_entry_or_null(&q->posted, struct umr, entry);
 	if (first && first->failed) {
-		if (!first->must) {
+		if (first->result) {
 			umr_end(first, -EFAULT);
 		} else if (!first->until) {
 			first->until = (jiffies + UMRQ_PERSIST) | 1;
