@@ -220,31 +220,6 @@ static inline struct page *ib_odp_chunk_page(const struct ib_odp_chunk *chunk,
 	return (struct page *)(chunk->entries[i] & ~IB_ODP_ENTRY_FLAGS);
 }
 
-/**
- * ib_odp_chunk_entry() - what the device may do with a page, and where it is
- * @chunk: locked, by ib_umem_odp_fault(), of a device that uses DMA addresses
- * @addr: the user's address
- * @dma: set to the page's DMA address where the device may access it
- *
- * Return: IB_ODP_ENTRY_READ and _WRITE, or 0: not present.
- */
-static inline unsigned long ib_odp_chunk_entry(const struct ib_odp_chunk *chunk,
-					       unsigned long addr, dma_addr_t *dma)
-{
-	unsigned int i = ib_odp_chunk_index(chunk, addr);
-
-	lockdep_assert_held(&chunk->lock);
-	*dma = 0;
-	if (chunk->huge) {
-		*dma = chunk->huge_dma + ((dma_addr_t)i << PAGE_SHIFT);
-		return chunk->huge & IB_ODP_ENTRY_FLAGS;
-	}
-	if (!test_bit(i, chunk->present))
-		return 0;
-	*dma = chunk->dma[i];
-	return chunk->entries[i] & IB_ODP_ENTRY_FLAGS;
-}
-
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
 
 struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
@@ -259,6 +234,8 @@ bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
 struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
 				       unsigned int flags);
+void ib_odp_chunk_entries(const struct ib_odp_chunk *chunk, unsigned long addr,
+			  unsigned int nr, __be64 *to);
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);
 unsigned long ib_umem_odp_find_mapped(struct ib_umem_odp *odp, unsigned long addr);
 
@@ -291,6 +268,11 @@ ib_umem_odp_fault(struct ib_umem_odp *odp, unsigned long start,
 		  unsigned long end, unsigned int flags)
 {
 	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline void ib_odp_chunk_entries(const struct ib_odp_chunk *chunk,
+					unsigned long addr, unsigned int nr, __be64 *to)
+{
 }
 
 static inline void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk) { }

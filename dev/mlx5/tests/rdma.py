@@ -17,6 +17,7 @@ from pyverbs.wr import SGE, RecvWR, SendWR
 import pyverbs.enums as e
 
 PAGE = 4096
+NORESERVE = 0x4000      # MAP_NORESERVE
 ALL = (e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ |
        e.IBV_ACCESS_REMOTE_ATOMIC)
 ODP = ALL | e.IBV_ACCESS_ON_DEMAND
@@ -27,9 +28,9 @@ LIMIT = 60      # seconds a completion may take
 class Buffer:
     """Anonymous memory, page-aligned; data is read and written by slices."""
 
-    def __init__(self, length):
+    def __init__(self, length, flags=0):
         self.length = length
-        self.map = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.map = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
         self.address = ctypes.addressof((ctypes.c_char * length).from_buffer(self.map))
 
     def __getitem__(self, part):

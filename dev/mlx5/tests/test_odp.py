@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 import threading
+import time
 import unittest
 
 import pyverbs.enums as e
@@ -13,7 +14,7 @@ from pyverbs.srq import SRQ, SrqAttr, SrqInitAttr
 from pyverbs.wr import SGE, RecvWR
 
 from mlx5ctl import Adapter
-from rdma import ODP, PAGE, Buffer, End, pair, pattern, pfn
+from rdma import NORESERVE, ODP, PAGE, Buffer, End, pair, pattern, pfn
 
 PAGES = 64
 
@@ -270,6 +271,83 @@ class Kinds(OdpTest):
             self.assertEqual(self.near.write(self.smr, self.src.address, 8 * PAGE, buffer.address,
                                              mr.rkey), e.IBV_WC_SUCCESS)
             self.assertEqual(buffer[:8 * PAGE], self.src[:8 * PAGE])
+
+
+class Children(OdpTest):
+    """Of an implicit region: a key for each GiB that is in use."""
+    SIZE = 1 << 30
+
+    def setUp(self):
+        super().setUp()
+        # Four of them, whatever the address.
+        self.wide = Buffer(4 * self.SIZE, NORESERVE)
+        self.mr = self.far.implicit()
+
+    def child(self, address):
+        """The key in the region's table of keys, whose entries have 16 bytes."""
+        self.adapter["key"] = self.mr.rkey
+        self.adapter["index"] = 2 * (address // self.SIZE)
+        return self.adapter["translation"] & 0xffffffff
+
+    def children(self):
+        nothing = self.child(0)
+        keys = (self.child(self.wide.address + nr * self.SIZE) for nr in range(4))
+        return [key for key in keys if key != nothing]
+
+    def write_to(self, nr):
+        address = nr * self.SIZE
+        status = self.near.write(self.smr, self.src.address, PAGE, self.wide.address + address,
+                                 self.mr.rkey)
+        self.assertEqual(status, e.IBV_WC_SUCCESS)
+        self.assertEqual(self.wide[address:address + PAGE], self.src[:PAGE])
+
+    def await_children(self, count):
+        end = time.monotonic() + 20
+        while len(self.children()) != count and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertEqual(len(self.children()), count)
+
+    def test_they_come_with_the_first_fault(self):
+        for nr in range(4):
+            self.assertEqual(len(self.children()), nr)
+            self.write_to(nr)
+        self.assertEqual(len(set(self.children())), 4)
+
+    def test_they_go_with_their_last_page_and_come_again(self):
+        for nr in range(4):
+            self.write_to(nr)
+        self.wide.madvise(mmap.MADV_DONTNEED, self.SIZE // 2, 3 * self.SIZE)
+        self.await_children(1)
+        for nr in range(4):
+            self.write_to(nr)
+        self.await_children(4)
+
+    def test_they_come_and_go_beside_faults_in_them(self):
+        """Time and again all pages go, between two faults or in one."""
+        stop = threading.Event()
+
+        def take():
+            while not stop.is_set():
+                self.wide.madvise(mmap.MADV_DONTNEED)
+                stop.wait(self.pause)
+
+        for self.pause in (0.01, 1.2):
+            stop.clear()
+            thread = threading.Thread(target=take)
+            thread.start()
+            try:
+                end = time.monotonic() + 5
+                while time.monotonic() < end:
+                    for nr in range(4):
+                        status = self.near.write(self.smr, self.src.address, PAGE,
+                                                 self.wide.address + nr * self.SIZE, self.mr.rkey)
+                        self.assertEqual(status, e.IBV_WC_SUCCESS)
+                    stop.wait(self.pause)
+            finally:
+                stop.set()
+                thread.join()
+        for nr in range(4):
+            self.write_to(nr)
 
 
 class Storm(OdpTest):

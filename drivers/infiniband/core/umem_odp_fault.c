@@ -37,12 +37,11 @@ static void fault_ask(struct ib_odp_fault *fault)
 {
 	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
 	unsigned long need = HMM_PFN_REQ_FAULT;
-	unsigned int i;
 
 	if (fault->flags & IB_ODP_FAULT_WRITE)
 		need |= HMM_PFN_REQ_WRITE;
-	for (i = 0; i < nr; i++)
-		fault->hmm.hmm_pfns[i] = i < fault->needed ? need : 0;
+	memset_l(fault->hmm.hmm_pfns, need, fault->needed);
+	memset_l(fault->hmm.hmm_pfns + fault->needed, 0, nr - fault->needed);
 }
 
 /* One attempt. On success the chunk is locked; -EBUSY to try again. */

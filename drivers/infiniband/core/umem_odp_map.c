@@ -34,26 +34,31 @@
 
 #define CHUNK_ORDER	(IB_ODP_CHUNK_SHIFT - PAGE_SHIFT)
 
-static enum dma_data_direction odp_dma_direction(const struct ib_umem_odp *odp)
+/* For whom pages are mapped, looked up once for many. */
+struct odp_dma {
+	struct device *device;
+	enum dma_data_direction direction;
+};
+
+static struct odp_dma odp_dma(const struct ib_umem_odp *odp)
 {
-	return odp->umem.writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
+	return (struct odp_dma) {
+		.device = odp->umem.ibdev->dma_device,
+		.direction = odp->umem.writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE,
+	};
 }
 
 /* Users map memory as often as they like, and know what they do. */
-static int odp_dma_map(struct ib_umem_odp *odp, struct page *page, size_t size,
-		       dma_addr_t *dma)
+static int odp_dma_map(struct odp_dma to, struct page *page, size_t size, dma_addr_t *dma)
 {
-	struct device *device = odp->umem.ibdev->dma_device;
-
-	*dma = dma_map_page_attrs(device, page, 0, size, odp_dma_direction(odp),
+	*dma = dma_map_page_attrs(to.device, page, 0, size, to.direction,
 				  DMA_ATTR_MAY_OVERLAP);
-	return dma_mapping_error(device, *dma) ? -EFAULT : 0;
+	return dma_mapping_error(to.device, *dma) ? -EFAULT : 0;
 }
 
-static void odp_dma_unmap(struct ib_umem_odp *odp, dma_addr_t dma, size_t size)
+static void odp_dma_unmap(struct odp_dma to, dma_addr_t dma, size_t size)
 {
-	dma_unmap_page_attrs(odp->umem.ibdev->dma_device, dma, size,
-			     odp_dma_direction(odp), DMA_ATTR_MAY_OVERLAP);
+	dma_unmap_page_attrs(to.device, dma, size, to.direction, DMA_ATTR_MAY_OVERLAP);
 }
 
 static bool odp_uses_dma(const struct ib_umem_odp *odp)
@@ -98,7 +103,7 @@ static void chunk_add_mapped(struct ib_odp_chunk *chunk, int nr)
 static void chunk_unmap_huge(struct ib_odp_chunk *chunk)
 {
 	if (odp_uses_dma(chunk->odp))
-		odp_dma_unmap(chunk->odp, chunk->huge_dma, IB_ODP_CHUNK_SIZE);
+		odp_dma_unmap(odp_dma(chunk->odp), chunk->huge_dma, IB_ODP_CHUNK_SIZE);
 	entry_mark_dirty(chunk->huge);
 	chunk->huge = 0;
 	chunk_add_mapped(chunk, -(int)IB_ODP_CHUNK_PAGES);
@@ -110,13 +115,16 @@ static void chunk_unmap_small(struct ib_odp_chunk *chunk, unsigned long start,
 {
 	unsigned int first = ib_odp_chunk_index(chunk, start);
 	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
-	unsigned int gone = 0, i = first;
+	unsigned int from = first, to, i, gone = 0;
+	struct odp_dma dma = odp_dma(chunk->odp);
 
-	for_each_set_bit_from(i, chunk->present, nr) {
-		if (chunk->dma)
-			odp_dma_unmap(chunk->odp, chunk->dma[i], PAGE_SIZE);
-		entry_mark_dirty(chunk->entries[i]);
-		gone++;
+	for_each_set_bitrange_from(from, to, chunk->present, nr) {
+		for (i = from; i < to; i++) {
+			if (chunk->dma)
+				odp_dma_unmap(dma, chunk->dma[i], PAGE_SIZE);
+			entry_mark_dirty(chunk->entries[i]);
+		}
+		gone += to - from;
 	}
 	bitmap_clear(chunk->present, first, nr - first);
 	chunk_add_mapped(chunk, -(int)gone);
@@ -356,11 +364,9 @@ struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 }
 
 /* What the device gets of a page that the process has like this. */
-static unsigned long hmm_access(unsigned long value, unsigned int flags)
+static unsigned long hmm_access(unsigned long value, bool write)
 {
-	bool write = (flags & IB_ODP_FAULT_WRITE) && (value & HMM_PFN_WRITE);
-
-	return IB_ODP_ENTRY_READ | (write ? IB_ODP_ENTRY_WRITE : 0);
+	return IB_ODP_ENTRY_READ | (write && value & HMM_PFN_WRITE ? IB_ODP_ENTRY_WRITE : 0);
 }
 
 /* The mapping changed and nobody said so. */
@@ -369,57 +375,47 @@ static bool entry_is_other(unsigned long entry, const struct page *page)
 	return WARN_ON_ONCE(entry_page(entry) != page);
 }
 
-/* What a look at the page tables brought. */
-struct chunk_gain {
-	unsigned int mapped;
-	unsigned int needed;
-	unsigned int along;
-};
-
-/* Return: 1 if the device may do more than before, 0 if not; -EFAULT. */
-static int chunk_map_small(struct ib_odp_chunk *chunk, unsigned int i, struct page *page,
-			   unsigned long access, struct chunk_gain *gain)
-{
-	unsigned long old = chunk_entry(chunk, i);
-	int ret;
-
-	if (old && entry_is_other(old, page))
-		return -EFAULT;
-	if (!old) {
-		ret = chunk->dma ? odp_dma_map(chunk->odp, page, PAGE_SIZE, &chunk->dma[i]) : 0;
-		if (ret)
-			return ret;
-		__set_bit(i, chunk->present);
-		gain->mapped++;
-	}
-	chunk->entries[i] = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
-	return (old & access) != access;
-}
-
+/* Enter a part of what was found; @counter counts what the device gets by it. */
 static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault,
-			    struct chunk_gain *gain)
+			    unsigned int from, unsigned int to, atomic64_t *counter)
 {
-	const struct hmm_range *hmm = &fault->hmm;
-	unsigned int first = ib_odp_chunk_index(chunk, hmm->start);
-	unsigned int nr = (hmm->end - hmm->start) >> PAGE_SHIFT;
-	unsigned long value;
-	unsigned int i;
-	int ret;
+	unsigned int i = ib_odp_chunk_index(chunk, fault->hmm.start) + from;
+	const unsigned long *value = fault->hmm.hmm_pfns + from;
+	const unsigned long *end = fault->hmm.hmm_pfns + to;
+	bool write = fault->flags & IB_ODP_FAULT_WRITE;
+	struct odp_dma dma = odp_dma(chunk->odp);
+	unsigned int mapped = 0, raised = 0;
+	unsigned long access, old;
+	struct page *page;
+	int ret = 0;
 
-	for (i = 0; i < nr; i++) {
-		value = hmm->hmm_pfns[i];
-		if (!(value & HMM_PFN_VALID))
+	for (; value < end; value++, i++) {
+		if (!(*value & HMM_PFN_VALID))
 			continue;
-		ret = chunk_map_small(chunk, first + i, hmm_pfn_to_page(value),
-				      hmm_access(value, fault->flags), gain);
-		if (ret < 0)
-			return ret;
-		if (i < fault->needed)
-			gain->needed += ret;
-		else
-			gain->along += ret;
+		page = hmm_pfn_to_page(*value);
+		access = hmm_access(*value, write);
+		if (test_bit(i, chunk->present)) {
+			old = chunk->entries[i];
+			if (entry_is_other(old, page)) {
+				ret = -EFAULT;
+				break;
+			}
+			access |= old & IB_ODP_ENTRY_FLAGS;
+			raised += access != (old & IB_ODP_ENTRY_FLAGS);
+		} else {
+			if (chunk->dma) {
+				ret = odp_dma_map(dma, page, PAGE_SIZE, &chunk->dma[i]);
+				if (ret)
+					break;
+			}
+			__set_bit(i, chunk->present);
+			mapped++;
+		}
+		chunk->entries[i] = (unsigned long)page | access;
 	}
-	return 0;
+	chunk_add_mapped(chunk, mapped);
+	atomic64_add(mapped + raised, counter);
+	return ret;
 }
 
 static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
@@ -431,7 +427,7 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
 		return -EFAULT;
 	if (!old) {
 		if (odp_uses_dma(chunk->odp) &&
-		    odp_dma_map(chunk->odp, page, IB_ODP_CHUNK_SIZE, &chunk->huge_dma)) {
+		    odp_dma_map(odp_dma(chunk->odp), page, IB_ODP_CHUNK_SIZE, &chunk->huge_dma)) {
 			/* A bounce buffer is not so large. Again, with small ones. */
 			WRITE_ONCE(chunk->small_only, true);
 			return -EBUSY;
@@ -457,23 +453,57 @@ int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *faul
 	struct ib_odp_counters *stats = &chunk->odp->stats;
 	struct page *huge = ib_odp_chunk_huge_page(chunk, &fault->hmm);
 	atomic64_t *counter = &stats->faults;
-	struct chunk_gain gain = {};
+	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
 	int ret;
 
 	if (fault->flags & IB_ODP_FAULT_PREFETCH)
 		counter = &stats->prefetch;
 	if (huge && (chunk->huge || !chunk->nr_mapped))
 		return chunk_map_huge(chunk, huge,
-				      hmm_access(fault->hmm.hmm_pfns[0], fault->flags), counter);
+				      hmm_access(fault->hmm.hmm_pfns[0],
+						 fault->flags & IB_ODP_FAULT_WRITE), counter);
 	/* The process has split it, and kept its pages: begin anew, with small ones. */
 	if (chunk->huge) {
 		ib_odp_chunk_clear(chunk);
 		return -EBUSY;
 	}
-	ret = chunk_map_smalls(chunk, fault, &gain);
-	chunk_add_mapped(chunk, gain.mapped);
-	atomic64_add(gain.needed, counter);
-	if (gain.along)
-		atomic64_add(gain.along, &stats->prefetch);
+	ret = chunk_map_smalls(chunk, fault, 0, fault->needed, counter);
+	if (!ret && fault->needed < nr)
+		ret = chunk_map_smalls(chunk, fault, fault->needed, nr, &stats->prefetch);
 	return ret;
 }
+
+/**
+ * ib_odp_chunk_entries() - where pages are, and what the device may do with them
+ * @chunk: locked, by ib_umem_odp_fault(), of a device that uses DMA addresses
+ * @addr: the user's address of the first page
+ * @nr: how many; not beyond the chunk's end
+ * @to: for each, set to its DMA address and IB_ODP_ENTRY_READ and _WRITE, or 0: not
+ *	present; big-endian, as devices want it
+ *
+ * Context: any.
+ */
+void ib_odp_chunk_entries(const struct ib_odp_chunk *chunk, unsigned long addr,
+			  unsigned int nr, __be64 *to)
+{
+	unsigned int i = ib_odp_chunk_index(chunk, addr);
+	const unsigned long *entries = chunk->entries;
+	const dma_addr_t *dma = chunk->dma;
+	u64 huge, entry;
+
+	lockdep_assert_held(&chunk->lock);
+	if (chunk->huge) {
+		huge = chunk->huge_dma + ((u64)i << PAGE_SHIFT);
+		huge |= chunk->huge & IB_ODP_ENTRY_FLAGS;
+		for (; nr; nr--, huge += PAGE_SIZE)
+			*to++ = cpu_to_be64(huge);
+		return;
+	}
+	for (; nr; nr--, i++) {
+		entry = 0;
+		if (test_bit(i, chunk->present))
+			entry = dma[i] | (entries[i] & IB_ODP_ENTRY_FLAGS);
+		*to++ = cpu_to_be64(entry);
+	}
+}
+EXPORT_SYMBOL_GPL(ib_odp_chunk_entries);

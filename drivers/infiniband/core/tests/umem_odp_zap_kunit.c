@@ -299,15 +299,18 @@ static void pages_are_mapped_for_dma(struct kunit *test)
 	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
 	struct ib_odp_chunk *chunk;
 	struct ib_umem_odp *odp;
-	dma_addr_t dma;
+	__be64 entries[4];
+	int i;
 
 	test_use_dma(test);
 	odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
 	chunk = test_fault(test, odp, addr + PAGE_SIZE, 2 * PAGE_SIZE, IB_ODP_FAULT_WRITE);
-	KUNIT_EXPECT_EQ(test, 0, ib_odp_chunk_entry(chunk, addr, &dma));
-	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE,
-			ib_odp_chunk_entry(chunk, addr + PAGE_SIZE, &dma));
-	KUNIT_EXPECT_EQ(test, page_to_phys(ib_odp_chunk_page(chunk, addr + PAGE_SIZE)), dma);
+	ib_odp_chunk_entries(chunk, addr, ARRAY_SIZE(entries), entries);
+	KUNIT_EXPECT_EQ(test, 0, be64_to_cpu(entries[0]));
+	for (i = 1; i < 3; i++)
+		KUNIT_EXPECT_EQ(test, page_to_phys(ib_odp_chunk_page(chunk, addr + i * PAGE_SIZE)) |
+				IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE, be64_to_cpu(entries[i]));
+	KUNIT_EXPECT_EQ(test, 0, be64_to_cpu(entries[3]));
 	ib_odp_chunk_unlock(chunk);
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_32K));
 	KUNIT_EXPECT_EQ(test, 2, atomic64_read(&odp->stats.invalidations));
@@ -319,17 +322,18 @@ static void huge_page_is_one_dma_mapping(struct kunit *test)
 	unsigned long addr = test_mmap_huge(test);
 	struct ib_odp_chunk *chunk;
 	struct ib_umem_odp *odp;
-	dma_addr_t first, last;
+	__be64 first, last;
 
 	test_use_dma(test);
 	odp = test_get(test, addr, IB_ODP_CHUNK_SIZE, TEST_ACCESS, &test_ops);
 	chunk = test_fault(test, odp, addr, 1, 0);
 	KUNIT_EXPECT_NE(test, 0, chunk->huge);
 	KUNIT_EXPECT_NULL(test, chunk->dma);
-	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ, ib_odp_chunk_entry(chunk, addr, &first));
-	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ,
-			ib_odp_chunk_entry(chunk, addr + IB_ODP_CHUNK_SIZE - 1, &last));
-	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_SIZE - PAGE_SIZE, last - first);
+	ib_odp_chunk_entries(chunk, addr, 1, &first);
+	KUNIT_EXPECT_EQ(test, IB_ODP_ENTRY_READ, be64_to_cpu(first) & ~PAGE_MASK);
+	ib_odp_chunk_entries(chunk, addr + IB_ODP_CHUNK_SIZE - 1, 1, &last);
+	KUNIT_EXPECT_EQ(test, IB_ODP_CHUNK_SIZE - PAGE_SIZE,
+			be64_to_cpu(last) - be64_to_cpu(first));
 	ib_odp_chunk_unlock(chunk);
 	ib_umem_odp_release(odp);
 }

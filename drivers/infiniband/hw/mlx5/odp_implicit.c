@@ -62,8 +62,8 @@ static int odp_create_null_key(struct mlx5_ib_mr *imr)
 	int ret;
 
 	mlx5_odp_set_rights(mkc, dev, imr->ibmr.pd,
-		       IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE |
-		       IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC);
+			    IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE |
+			    IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC);
 	MLX5_SET(mkc, mkc, umr_en, 0);
 	MLX5_SET(mkc, mkc, access_mode_1_0, MLX5_MKC_ACCESS_MODE_MTT);
 	MLX5_SET(mkc, mkc, length64, 1);
@@ -123,7 +123,8 @@ static struct mlx5_odp_child *odp_child_alloc(struct mlx5_ib_mr *imr, unsigned l
 	/* Its maker, from the moment on in which it is seen. */
 	child->users = 1;
 	ret = mlx5_odp_create_mtt_key(imr, &child->mmkey, (u64)index << MLX5_ODP_CHILD_SHIFT,
-				 MLX5_ODP_CHILD_SIZE, MLX5_ODP_CHILD_SIZE >> PAGE_SHIFT);
+				      MLX5_ODP_CHILD_SIZE,
+				      MLX5_ODP_CHILD_SIZE >> PAGE_SHIFT);
 	if (ret) {
 		kfree(child);
 		return ERR_PTR(ret);

@@ -158,19 +158,13 @@ static int odp_fill_wait(struct mlx5_odp_fill *fill)
 
 /* Whole granules; what is behind the chunk's end is nobody's. */
 static void odp_fill_mtts(const struct ib_odp_chunk *chunk, unsigned long addr,
-			    unsigned long end, __be64 *mtts)
+			  unsigned long end, __be64 *mtts)
 {
-	unsigned long behind = ib_odp_chunk_end(chunk);
-	unsigned long may;
-	dma_addr_t dma;
-	size_t nr = 0;
+	unsigned int nr = (min(end, ib_odp_chunk_end(chunk)) - addr) >> PAGE_SHIFT;
+	unsigned int all = (end - addr) >> PAGE_SHIFT;
 
-	for (; addr < min(end, behind); addr += PAGE_SIZE) {
-		may = ib_odp_chunk_entry(chunk, addr, &dma);
-		mtts[nr++] = cpu_to_be64(dma | may);
-	}
-	for (; addr < end; addr += PAGE_SIZE)
-		mtts[nr++] = 0;
+	ib_odp_chunk_entries(chunk, addr, nr, mtts);
+	memset(mtts + nr, 0, (all - nr) * sizeof(*mtts));
 }
 
 /**

@@ -82,7 +82,8 @@ struct umr {
  * @on_device: how many of these the device has
  * @last: number of the last one posted
  * @done: number of the last one that is done
- * @wait: for @done to advance, and for idle ones
+ * @idle_wait: for idle ones
+ * @wait: for @done to advance
  * @wq: of @recovery, which memory may be waiting for
  * @recovery: resets the QP
  * @umrs: all there are
@@ -97,6 +98,7 @@ struct mlx5r_umrq {
 	unsigned int on_device;
 	unsigned long last;
 	unsigned long done;
+	wait_queue_head_t idle_wait;
 	wait_queue_head_t wait;
 	struct workqueue_struct *wq;
 	struct work_struct recovery;
@@ -118,6 +120,7 @@ static void umr_end(struct umr *umr, int ret)
 	/* What the device has done, and said, is seen by those who see this. */
 	smp_store_release(&q->done, umr->nr);
 	wake_up_all(&q->wait);
+	wake_up(&q->idle_wait);
 }
 
 static void umrq_recover_when_back(struct mlx5r_umrq *q)
@@ -235,7 +238,7 @@ unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, u32 key,
 	struct umr *umr;
 
 	/* They come back: the device executes them, or is taken off the bus. */
-	while (!wait_event_timeout(q->wait, (umr = umrq_try_get(q)), UMRQ_TIMEOUT))
+	while (!wait_event_timeout(q->idle_wait, (umr = umrq_try_get(q)), UMRQ_TIMEOUT))
 		umrq_kill(q, "no UMR was executed");
 
 	umr->wqe = *wqe;
@@ -255,10 +258,48 @@ unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, u32 key,
 	return nr;
 }
 
+struct umrq_waiter {
+	struct wait_queue_entry entry;
+	struct mlx5r_umrq *queue;
+	unsigned long nr;
+};
+
 static bool umrq_is_past(struct mlx5r_umrq *q, unsigned long nr)
 {
 	/* Pairs with umr_end(). */
 	return (long)(smp_load_acquire(&q->done) - nr) >= 0;
+}
+
+/* Not those whose turn it is not: there may be many, and each would look in vain. */
+static int umrq_wake(struct wait_queue_entry *entry, unsigned int mode, int flags, void *key)
+{
+	struct umrq_waiter *waiter = container_of(entry, struct umrq_waiter, entry);
+
+	if (!umrq_is_past(waiter->queue, waiter->nr))
+		return 0;
+	return autoremove_wake_function(entry, mode, flags, key);
+}
+
+/* Return: false if it took UMRQ_TIMEOUT. */
+static bool umrq_await(struct mlx5r_umrq *q, unsigned long nr)
+{
+	struct umrq_waiter waiter = {
+		.entry.private = current,
+		.entry.func = umrq_wake,
+		.queue = q,
+		.nr = nr,
+	};
+	long left = UMRQ_TIMEOUT;
+
+	INIT_LIST_HEAD(&waiter.entry.entry);
+	for (;;) {
+		prepare_to_wait(&q->wait, &waiter.entry, TASK_UNINTERRUPTIBLE);
+		if (umrq_is_past(q, nr) || !left)
+			break;
+		left = schedule_timeout(left);
+	}
+	finish_wait(&q->wait, &waiter.entry);
+	return umrq_is_past(q, nr);
 }
 
 /**
@@ -270,7 +311,7 @@ static bool umrq_is_past(struct mlx5r_umrq *q, unsigned long nr)
  */
 void mlx5r_umrq_wait(struct mlx5r_umrq *q, unsigned long nr)
 {
-	while (!wait_event_timeout(q->wait, umrq_is_past(q, nr), UMRQ_TIMEOUT))
+	while (!umrq_is_past(q, nr) && !umrq_await(q, nr))
 		umrq_kill(q, "a UMR was not executed");
 }
 
@@ -380,6 +421,7 @@ struct mlx5r_umrq *mlx5r_umrq_create(struct mlx5_ib_dev *dev, struct ib_qp *qp)
 	spin_lock_init(&q->lock);
 	INIT_LIST_HEAD(&q->idle);
 	INIT_LIST_HEAD(&q->posted);
+	init_waitqueue_head(&q->idle_wait);
 	init_waitqueue_head(&q->wait);
 	INIT_WORK(&q->recovery, umrq_recover);
 	for (i = 0; i < UMRQ_LENGTH; i++) {
