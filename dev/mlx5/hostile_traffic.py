@@ -109,6 +109,11 @@ def shared(r):
     near.post(e.IBV_WR_SEND, r.smr, r.src.address, LENGTH)
     r.done(near, far)
     r.compare()
+    # And to the error state, from which a receive comes back unused.
+    near.post_recv(r.dmr, r.dst.address, LENGTH)
+    near.fail()
+    if near.status(r.limit) != e.IBV_WC_WR_FLUSH_ERR:
+        raise Failed("a receive of a failed QP is not flushed")
 
 
 def atomic(r):
