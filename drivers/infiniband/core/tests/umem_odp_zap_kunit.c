@@ -180,6 +180,42 @@ static void present_pages_only(struct kunit *test)
 	ib_umem_odp_release(odp);
 }
 
+/* Far apart, and at the ends of what each level of page tables covers. */
+static void what_is_mapped_is_found(struct kunit *test)
+{
+	static const u64 at[] = {
+		0, 3 * SZ_2M + PAGE_SIZE, SZ_1G - PAGE_SIZE, 2 * (u64)SZ_1G, 300 * (u64)SZ_1G,
+		512 * (u64)SZ_1G - PAGE_SIZE, 512 * (u64)SZ_1G, 1200 * (u64)SZ_1G + SZ_2M,
+	};
+	unsigned long size = 1300 * (u64)SZ_1G, addr, found;
+	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
+	int i;
+
+	if (!IS_ENABLED(CONFIG_64BIT))
+		kunit_skip(test, "not so much to address");
+	addr = kunit_vm_mmap(test, NULL, 0, size + PGDIR_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, 0);
+	KUNIT_ASSERT_FALSE(test, !addr || IS_ERR_VALUE(addr));
+	to->mm = current->mm;
+	addr = ALIGN(addr, PGDIR_SIZE);
+	odp = test_get(test, addr, size, TEST_ACCESS, &test_ops);
+	KUNIT_EXPECT_EQ(test, addr + size, ib_umem_odp_find_mapped(odp, addr));
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + at[i])));
+	found = addr;
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		found = ib_umem_odp_find_mapped(odp, found);
+		KUNIT_EXPECT_EQ(test, ALIGN_DOWN(at[i], PMD_SIZE), found - addr);
+		/* From within, it is this address. */
+		KUNIT_EXPECT_EQ(test, found + PAGE_SIZE,
+				ib_umem_odp_find_mapped(odp, found + PAGE_SIZE));
+		found += PMD_SIZE;
+	}
+	KUNIT_EXPECT_EQ(test, addr + size, ib_umem_odp_find_mapped(odp, found));
+	ib_umem_odp_release(odp);
+}
+
 /* Sequential faults look further and further, at what is there. */
 static void fault_around_follows_the_access(struct kunit *test)
 {
@@ -345,6 +381,7 @@ static struct kunit_case zap_cases[] = {
 	KUNIT_CASE(only_what_is_mapped_is_zapped),
 	KUNIT_CASE(granules_are_the_regions_and_no_chunks_share_one),
 	KUNIT_CASE(present_pages_only),
+	KUNIT_CASE(what_is_mapped_is_found),
 	KUNIT_CASE(fault_around_follows_the_access),
 	KUNIT_CASE(implicit_region_is_all_there_is),
 	KUNIT_CASE(huge_page_is_one_fault),
