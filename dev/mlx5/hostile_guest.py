@@ -174,9 +174,10 @@ class Run:
         return os.path.exists(f"{DRIVER}/{self.address}")
 
     def unbind(self, seconds=DETACH):
+        """Commands that are not answered take their time here, too."""
         self.enter("unbind")
         if self.bound():
-            self.write(f"{DRIVER}/unbind", self.address, seconds)
+            self.write(f"{DRIVER}/unbind", self.address, max(seconds, self.case.patience))
         if self.bound():
             self.finding("still bound")
 

@@ -322,6 +322,20 @@ class Children(OdpTest):
             self.write_to(nr)
         self.await_children(4)
 
+    def test_one_goes_before_a_fault_in_it_is_reported(self):
+        """Which names it, in the memory scheme."""
+        self.write_to(0)
+        self.wide.madvise(mmap.MADV_DONTNEED)
+        self.addCleanup(self.adapter.__setitem__, "fault-delay", self.adapter["fault-delay"])
+        self.adapter["fault-delay"] = 5 * 10 ** 9
+        self.near.post(e.IBV_WR_RDMA_WRITE, self.smr, self.src.address, PAGE, self.wide.address,
+                       self.mr.rkey)
+        self.await_children(0)
+        self.adapter["fault-delay"] = 0
+        self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
+        self.assertEqual(self.wide[:PAGE], self.src[:PAGE])
+        self.await_children(1)
+
     def test_they_come_and_go_beside_faults_in_them(self):
         """Time and again all pages go, between two faults or in one."""
         stop = threading.Event()
