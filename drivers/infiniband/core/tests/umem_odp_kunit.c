@@ -146,6 +146,36 @@ static void release_zaps_what_is_left(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
 }
 
+/* By which it knows what it need not keep either. */
+static void driver_is_told_that_chunks_went(struct kunit *test)
+{
+	unsigned long size = 4 * IB_ODP_CHUNK_SIZE;
+	unsigned long map = test_mmap(test, size, PROT_READ | PROT_WRITE);
+	unsigned long addr = ALIGN(map, IB_ODP_CHUNK_SIZE);
+	struct ib_umem_odp *odp = test_get(test, addr, 3 * IB_ODP_CHUNK_SIZE, TEST_ACCESS,
+					   &test_ops);
+	unsigned long last = addr + 2 * IB_ODP_CHUNK_SIZE, end = addr + 3 * IB_ODP_CHUNK_SIZE;
+	struct test_odp *to = test->priv;
+
+	KUNIT_EXPECT_FALSE(test, ib_umem_odp_has_chunks(odp, addr, end));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, 1, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, last, 1, 0));
+	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, addr, addr + 1));
+	KUNIT_EXPECT_FALSE(test, ib_umem_odp_has_chunks(odp, addr + IB_ODP_CHUNK_SIZE, last));
+	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, end - 1, end));
+	flush_work(&odp->reap_work);
+	KUNIT_EXPECT_EQ(test, 0, to->zap.reaped);
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	flush_work(&odp->reap_work);
+	KUNIT_EXPECT_EQ(test, 1, to->zap.reaped);
+	KUNIT_EXPECT_FALSE(test, ib_umem_odp_has_chunks(odp, addr, last));
+	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, addr, end));
+	ib_umem_odp_release(odp);
+	/* It knows that the region ends. */
+	KUNIT_EXPECT_EQ(test, 1, to->zap.reaped);
+}
+
 static void invalidation_waits_for_the_user_of_a_page(struct kunit *test)
 {
 	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
@@ -311,6 +341,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(faults_without_memory_fail),
 	KUNIT_CASE(unmapping_takes_pages_away),
 	KUNIT_CASE(release_zaps_what_is_left),
+	KUNIT_CASE(driver_is_told_that_chunks_went),
 	KUNIT_CASE(invalidation_waits_for_the_user_of_a_page),
 	KUNIT_CASE(chunks_are_independent),
 	KUNIT_CASE(nonblock_is_refused_only_if_in_use),

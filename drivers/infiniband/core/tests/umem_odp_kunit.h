@@ -24,10 +24,12 @@
 
 /*
  * What the mock device was told to forget, how much of that nobody has waited
- * for, and the chunk whose zap it does not finish until it is let.
+ * for, the chunk whose zap it does not finish until it is let, and how often it
+ * was told that chunks were freed.
  */
 struct test_zap {
 	int nr;
+	int reaped;
 	unsigned long start;
 	unsigned long end;
 	int open;
@@ -94,10 +96,18 @@ static inline void test_zap_wait(struct ib_odp_chunk *chunk)
 	wait_for_completion(&zap->go);
 }
 
+static inline void test_reaped(struct ib_umem_odp *odp)
+{
+	struct test_zap *zap = odp->private;
+
+	zap->reaped++;
+}
+
 static const struct ib_umem_odp_ops __maybe_unused test_ops = {
 	.granule = PAGE_SIZE,
 	.zap = test_zap,
 	.zap_wait = test_zap_wait,
+	.reaped = test_reaped,
 };
 
 static inline struct ib_umem_odp *test_get(struct kunit *test, unsigned long addr,
