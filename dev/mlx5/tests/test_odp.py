@@ -336,6 +336,14 @@ class Children(OdpTest):
         self.assertEqual(self.wide[:PAGE], self.src[:PAGE])
         self.await_children(1)
 
+    def test_a_slow_fault_keeps_its_child(self):
+        """Scenario "stalled" makes it slow, where it has the child and no page yet."""
+        for _ in range(3):
+            self.write_to(0)
+            self.wide.madvise(mmap.MADV_DONTNEED)
+        self.write_to(0)
+        self.await_children(1)
+
     def test_they_come_and_go_beside_faults_in_them(self):
         """Time and again all pages go, between two faults or in one."""
         stop = threading.Event()
