@@ -14,6 +14,19 @@
  * no child, the child is forgotten, and its key destroyed; the translations of it
  * were all zapped before.
  *
+ *	fault				work
+ *	  get: a user
+ *					  it has a user, and stays
+ *	  make a chunk, enter pages,
+ *	  post; put
+ *					  it has a chunk, and stays
+ *	(the chunk is emptied, and reaped)
+ *					  lock; neither: retired
+ *	  get: not alive, wait for the lock
+ *					  tell the table, erase, unlock
+ *	  make another
+ *					  forget, destroy the key
+ *
  * A fault that names the child (in the memory scheme) and comes when it is gone is
  * answered like others of keys that nobody has: the device tries again.
  *
