@@ -467,6 +467,9 @@ int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *faul
 		ib_odp_chunk_clear(chunk);
 		return -EBUSY;
 	}
+	/* Another fault found meanwhile that the device cannot have a huge one. */
+	if (!chunk->entries)
+		return -EBUSY;
 	ret = chunk_map_smalls(chunk, fault, 0, fault->needed, counter);
 	if (!ret && fault->needed < nr)
 		ret = chunk_map_smalls(chunk, fault, fault->needed, nr, &stats->prefetch);

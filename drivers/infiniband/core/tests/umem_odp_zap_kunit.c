@@ -374,6 +374,52 @@ static void huge_page_is_one_dma_mapping(struct kunit *test)
 	ib_umem_odp_release(odp);
 }
 
+/* Until somebody waits for the mmap_lock that we hold. */
+static void test_wait_mmap_contended(struct kunit *test, struct mm_struct *mm)
+{
+	unsigned long limit = jiffies + TEST_TIMEOUT;
+
+	while (!mmap_lock_is_contended(mm)) {
+		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
+				      "nobody came to wait for the mmap_lock");
+		usleep_range(100, 200);
+	}
+}
+
+/*
+ * A fault has seen a huge page, so it has no room for small ones; when it gets the
+ * chunk, another one has found that the device cannot have it (a bounce buffer is
+ * not so large).
+ */
+static void huge_page_is_refused_beside_a_fault(struct kunit *test)
+{
+	unsigned long addr = test_mmap_huge(test);
+	struct test_odp *to = test->priv;
+	struct test_thread thread = { .fn = thread_fault, .addr = addr, .size = 1 };
+	struct ib_odp_chunk *chunk;
+
+	test_use_dma(test);
+	thread.odp = test_get(test, addr, IB_ODP_CHUNK_SIZE, TEST_ACCESS, &test_ops);
+	test_spawn(test, &thread);
+	chunk = ib_odp_chunk_get(thread.odp, addr);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(chunk));
+	mmap_write_lock(to->mm);
+	complete(&thread.go);
+	test_wait_mmap_contended(test, to->mm);
+	mutex_lock(&chunk->lock);
+	mmap_write_unlock(to->mm);
+	test_wait_contended(test, chunk);
+	chunk->small_only = true;
+	mutex_unlock(&chunk->lock);
+
+	test_join(test, &thread);
+	KUNIT_EXPECT_EQ(test, 0, thread.ret);
+	KUNIT_EXPECT_EQ(test, 0, chunk->huge);
+	KUNIT_EXPECT_EQ(test, 1, chunk->nr_mapped);
+	ib_odp_chunk_put(chunk);
+	ib_umem_odp_release(thread.odp);
+}
+
 static struct kunit_case zap_cases[] = {
 	KUNIT_CASE(a_range_tells_all_and_then_waits),
 	KUNIT_CASE(who_comes_in_between_settles),
@@ -387,6 +433,7 @@ static struct kunit_case zap_cases[] = {
 	KUNIT_CASE(huge_page_is_one_fault),
 	KUNIT_CASE(pages_are_mapped_for_dma),
 	KUNIT_CASE(huge_page_is_one_dma_mapping),
+	KUNIT_CASE(huge_page_is_refused_beside_a_fault),
 	{}
 };
 
