@@ -144,9 +144,12 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	eq->wq = alloc_workqueue("mlx5_ib_odp", WQ_HIGHPRI | WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!eq->wq)
 		goto out_pool;
+	eq->prefetch_wq = alloc_workqueue("mlx5_ib_prefetch", WQ_UNBOUND, 0);
+	if (!eq->prefetch_wq)
+		goto out_wq;
 	ret = odp_map_zeros(dev, eq);
 	if (ret)
-		goto out_wq;
+		goto out_prefetch;
 	ret = odp_start_eq(dev, eq);
 	if (ret)
 		goto out_zeros;
@@ -154,6 +157,8 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 
 out_zeros:
 	odp_unmap_zeros(dev, eq);
+out_prefetch:
+	destroy_workqueue(eq->prefetch_wq);
 out_wq:
 	destroy_workqueue(eq->wq);
 out_pool:
@@ -194,6 +199,7 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	mlx5_eq_disable(dev->mdev, eq->core, &eq->irq_nb);
 	cancel_work_sync(&eq->work);
 	destroy_workqueue(eq->wq);
+	destroy_workqueue(eq->prefetch_wq);
 	mlx5_eq_destroy_generic(dev->mdev, eq->core);
 	mempool_destroy(eq->pool);
 	odp_unmap_zeros(dev, eq);

@@ -4,7 +4,9 @@
  *
  * With IB_UVERBS_ADVISE_MR_FLAG_FLUSH the call returns when they are there,
  * without it a work item brings them in. In both cases all regions are found,
- * and their rights looked at, before anything is done.
+ * and their rights looked at, before anything is done. Such work has a queue of
+ * its own: faults are not behind what was asked for in advance, and the module
+ * stays until the last one has returned, which may be after its regions went.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -129,7 +131,7 @@ int mlx5_ib_advise_mr_prefetch(struct ib_pd *pd, enum ib_uverbs_advise_mr_advice
 		p->flags |= IB_ODP_FAULT_PRESENT;
 	if (!(flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)) {
 		INIT_WORK(&p->work, odp_prefetch_work);
-		queue_work(system_unbound_wq, &p->work);
+		queue_work(to_mdev(pd->device)->odp_pf_eq.prefetch_wq, &p->work);
 		return 0;
 	}
 	ret = odp_prefetch_run(p);

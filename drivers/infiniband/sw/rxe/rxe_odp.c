@@ -255,7 +255,7 @@ int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
 	if (!ret && advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT) {
 		if (!(flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)) {
 			INIT_WORK(&prefetch->work, rxe_prefetch_work);
-			queue_work(system_unbound_wq, &prefetch->work);
+			rxe_queue_work(&prefetch->work);
 			return 0;
 		}
 		ret = rxe_prefetch_run(prefetch);
