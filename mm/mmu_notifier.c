@@ -259,10 +259,15 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
 
+/* Under RCU, where those that are being taken out may still be met. */
+#define mmu_list_for_each_rcu(_sub, _subs)					\
+	hlist_for_each_entry_rcu(_sub, &(_subs)->list, hlist)			\
+		if (likely(!READ_ONCE((_sub)->removing)))
+
 /*
  * Ask the age callback @_op of all list notifiers; non-zero if any says so.
- * Not a short circuit: clearing has to reach all of them. Who sees a count of
- * zero need not see anybody: nobody with such callbacks is registered.
+ * Not a short circuit: clearing has to reach all of them. Who sees that the list
+ * is not walked need not see anybody: nobody with such callbacks is registered.
  */
 #define mmu_list_any(_mm, _op, ...)						\
 ({										\
@@ -271,9 +276,9 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	int __any = 0;								\
 										\
 	/* Pairs with the release in mmu_notifier_register_armed(). */		\
-	if (smp_load_acquire(&__subs->nr_unsleeping)) {				\
+	if (smp_load_acquire(&__subs->walked)) {				\
 		rcu_read_lock();						\
-		hlist_for_each_entry_rcu(__sub, &__subs->list, hlist)		\
+		mmu_list_for_each_rcu(__sub, __subs)				\
 			if (__sub->ops->_op)					\
 				__any |= __sub->ops->_op(__sub, _mm, __VA_ARGS__); \
 		rcu_read_unlock();						\
@@ -308,10 +313,10 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 	if (start >= end)
 		return;
 	/* Pairs with the release in mmu_notifier_register_armed(). */
-	if (!smp_load_acquire(&subs->nr_unsleeping))
+	if (!smp_load_acquire(&subs->walked))
 		return;
 	rcu_read_lock();
-	hlist_for_each_entry_rcu(sub, &subs->list, hlist)
+	mmu_list_for_each_rcu(sub, subs)
 		if (sub->ops->arch_invalidate_secondary_tlbs)
 			sub->ops->arch_invalidate_secondary_tlbs(sub, mm, start, end);
 	rcu_read_unlock();
@@ -339,7 +344,7 @@ static void mmu_list_clear(struct mmu_notifier_subscriptions *subs)
 	mmu_active_lock_all(subs);
 	while (!hlist_empty(&subs->list)) {
 		sub = hlist_entry(subs->list.first, struct mmu_notifier, hlist);
-		sub->removing = true;
+		WRITE_ONCE(sub->removing, true);
 		hlist_del_init_rcu(&sub->hlist);
 	}
 	mmu_active_unlock_all(subs);
@@ -400,10 +405,9 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	mmu_active_lock_all(subs);
 	sub->generation = ++subs->generation;
 	hlist_add_head_rcu(&sub->hlist, &subs->list);
-	if (mmu_notifier_unsleeping(sub)) {
-		/* Pairs with the acquire in mmu_list_any(): the count after the list. */
-		smp_store_release(&subs->nr_unsleeping, subs->nr_unsleeping + 1);
-	}
+	/* Pairs with the acquire in mmu_list_any(): this after the list. */
+	if (mmu_notifier_unsleeping(sub))
+		smp_store_release(&subs->walked, true);
 	mmu_active_unlock_all(subs);
 
 	mmu_active_wait_all(subs);
@@ -460,8 +464,9 @@ EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
 /*
  * Out of the list, once no range is at it. Those who walk the list under RCU may
- * still be: there are none if nobody has callbacks for them, and who has counts
- * until they have left.
+ * still be, but not before somebody had callbacks for them. That is not forgotten
+ * when it goes: to know that the last of them has left takes a grace period,
+ * beside which others come to the list.
  */
 static void mmu_notifier_remove(struct mmu_notifier *sub)
 {
@@ -473,16 +478,11 @@ static void mmu_notifier_remove(struct mmu_notifier *sub)
 	/* Unless exit was first. */
 	if (!hlist_unhashed(&sub->hlist))
 		hlist_del_init_rcu(&sub->hlist);
-	walked = subs->nr_unsleeping;
+	walked = subs->walked;
 	mmu_active_unlock_all(subs);
 
 	if (walked)
 		synchronize_rcu();
-	if (mmu_notifier_unsleeping(sub)) {
-		spin_lock(&subs->lock);
-		WRITE_ONCE(subs->nr_unsleeping, subs->nr_unsleeping - 1);
-		spin_unlock(&subs->lock);
-	}
 }
 
 /**
@@ -492,7 +492,7 @@ static void mmu_notifier_remove(struct mmu_notifier *sub)
  *
  * Calls the release callback, if exit did not already. When it returns no
  * callback of the notifier runs or will run. Waits for those that are running
- * on this very notifier and, if it or another one of the mm has age or TLB
+ * on this very notifier and, if it or another one of the mm has or had age or TLB
  * callbacks, for an RCU grace period.
  *
  * Context: sleeps; not in a callback.
@@ -508,7 +508,7 @@ void mmu_notifier_unregister(struct mmu_notifier *subscription,
 	/* Exit waits for the pin before it frees the page tables. */
 	mmu_active_pin(subs, &pin, subscription);
 	mmu_notifier_release_once(subscription, mm);
-	mmu_active_unpin(&pin, &subscription->removing);
+	mmu_active_unpin(&pin);
 	mmu_notifier_remove(subscription);
 
 	/* Waits for callbacks, so no callback may wait for us. */
@@ -628,9 +628,9 @@ void mmu_notifier_put(struct mmu_notifier *subscription)
 
 	mmu_active_lock_all(subs);
 	last = !WARN_ON_ONCE(!subscription->users) && !--subscription->users;
-	/* From now on no range comes to it. */
+	/* From now on nobody comes to it. */
 	if (last)
-		subscription->removing = true;
+		WRITE_ONCE(subscription->removing, true);
 	mmu_active_unlock_all(subs);
 	if (!last)
 		return;

@@ -43,8 +43,8 @@ struct mmu_notifier_shard {
  *	under any of them, or under RCU
  * @intervals: interval notifiers; changed and walked like @list
  * @generation: number of list notifiers ever registered; like @list
- * @nr_unsleeping: list notifiers with callbacks that are called under RCU;
- *	changed under @lock
+ * @walked: there is, or was, a list notifier with callbacks that are called under
+ *	RCU; changed under all shard locks, and never back
  * @nr_shards: how many of @shards there are
  * @lock: protects @nr_users, @disarm_pending, @idle_since and the armed bit of
  *XX * @nr_users: subscribers and others that keep the mm armed
@@ -64,7 +64,7 @@ struct mmu_notifier_subscriptions {
 	struct hlist_head list;
 	struct rb_root_cached intervals;
 	unsigned long generation;
-	unsigned int nr_unsleeping;
+	bool walked;
 	unsigned int nr_shards;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
@@ -165,7 +165,7 @@ void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
 		    struct mmu_notifier_range *range, const void *notifier);
-void mmu_active_unpin(struct mmu_notifier_range *range, const bool *removing);
+void mmu_active_unpin(struct mmu_notifier_range *range);
 void mmu_active_wait_unpinned(struct mmu_notifier_subscriptions *subs,
 			      const void *notifier);
 void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,

@@ -212,21 +212,16 @@ void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
 /**
  * mmu_active_unpin() - undo mmu_active_pin()
  * @range: the pin
- * @removing: the notifier's mark
+ *
+ * The mm still exists: the caller has a reference on it.
  */
-void mmu_active_unpin(struct mmu_notifier_range *range, const bool *removing)
+void mmu_active_unpin(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = range->shard->subs;
-	/* Set under all shard locks, and we are about to take one: none too late. */
-	bool wake;
 
-	spin_lock(&range->shard->lock);
-	range->at = NULL;
-	wake = *removing;
-	spin_unlock(&range->shard->lock);
 	mmu_active_unlink(range);
-	if (wake)
-		wake_up_all(&subs->removal_wait);
+	/* Marked or not: exit waits for all pins. */
+	wake_up_all(&subs->removal_wait);
 }
 
 /**
@@ -264,7 +259,7 @@ void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,
 			pinned = mmu_shard_pins(&subs->shards[i], notifier);
 	if (likely(!pinned))
 		return;
-	*removing = true;
+	WRITE_ONCE(*removing, true);
 	mmu_active_unlock_all(subs);
 	mmu_active_wait_unpinned(subs, notifier);
 	mmu_active_lock_all(subs);

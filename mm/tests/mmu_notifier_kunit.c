@@ -4,6 +4,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/delay.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -247,8 +248,16 @@ static int test_count_start(struct mmu_notifier *mn,
 	return 0;
 }
 
+static int test_count_young(struct mmu_notifier *mn, struct mm_struct *mm,
+			    unsigned long start, unsigned long end)
+{
+	test_nr_started++;
+	return 1;
+}
+
 static const struct mmu_notifier_ops test_count_ops = {
 	.invalidate_range_start = test_count_start,
+	.clear_young = test_count_young,
 	.alloc_notifier = test_alloc_notifier,
 	.free_notifier = test_free_notifier,
 };
@@ -265,9 +274,82 @@ static void nobody_is_called_after_the_last_put(struct kunit *test)
 		test_nr_started = 0;
 		mmu_notifier_put(mn);
 		mmu_test_invalidate(test, 1, 1);
+		mmu_notifier_clear_young(mmu_test_mm(test), PG(1), PG(2));
 		KUNIT_ASSERT_EQ(test, 0, test_nr_started);
 	}
 	mmu_notifier_synchronize();
+}
+
+/* Stands in the list under RCU for a while, as an age callback does. */
+static struct completion test_walker_is_there;
+static bool test_walker_left;
+
+static void do_walk(struct mmu_test_thread *thread)
+{
+	rcu_read_lock();
+	complete(&test_walker_is_there);
+	mdelay(200);
+	WRITE_ONCE(test_walker_left, true);
+	rcu_read_unlock();
+}
+
+static const struct mmu_notifier_ops test_sleeping_ops = {
+	.invalidate_range_start = test_count_start,
+};
+
+/*
+ * Who walks the list came while somebody had callbacks for that, and leaves after
+ * that one: a grace period that began earlier does not end for it.
+ */
+static void walkers_are_waited_for_after_who_they_came_for(struct kunit *test)
+{
+	struct mmu_notifier other = { .ops = &test_sleeping_ops };
+	struct mmu_test_thread walker = { .fn = do_walk };
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_test_list aged = {};
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "with one CPU the walker ends before it is waited for");
+	init_completion(&test_walker_is_there);
+	test_walker_left = false;
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&other, mm));
+	mmu_test_register(test, &aged);
+	mmu_notifier_unregister(&aged.mn, mm);
+	mmu_test_run(test, &walker);
+	wait_for_completion(&test_walker_is_there);
+	mmu_notifier_unregister(&other, mm);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(test_walker_left));
+	mmu_test_join(test, &walker);
+}
+
+static void do_wait_unpinned(struct mmu_test_thread *thread)
+{
+	mmu_active_wait_unpinned(thread->arg, NULL);
+}
+
+/*
+ * Exit waits for who unregisters, in the release callback or behind it, though
+ * nobody has marked that one's notifier.
+ */
+static void regress_exit_is_woken_by_every_pin(struct kunit *test)
+{
+	struct mmu_notifier_subscriptions *subs;
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_test_thread waiter = { .fn = do_wait_unpinned };
+	struct mmu_notifier_range pin;
+	struct mmu_test_list tl = {};
+
+	mmu_test_register(test, &tl);
+	subs = mmu_notifier_subscriptions(mm);
+	waiter.arg = subs;
+	mmu_active_pin(subs, &pin, &tl.mn);
+	mmu_test_run(test, &waiter);
+	while (!waitqueue_active(&subs->removal_wait))
+		cond_resched();
+	KUNIT_EXPECT_FALSE(test, completion_done(&waiter.done));
+	mmu_active_unpin(&pin);
+	mmu_test_join(test, &waiter);
+	mmu_notifier_unregister(&tl.mn, mm);
 }
 
 static struct kunit_case test_cases[] = {
@@ -280,6 +362,8 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(regress_no_end_without_start_across_exit),
 	KUNIT_CASE(get_shares_and_last_put_frees),
 	KUNIT_CASE(nobody_is_called_after_the_last_put),
+	KUNIT_CASE(walkers_are_waited_for_after_who_they_came_for),
+	KUNIT_CASE(regress_exit_is_woken_by_every_pin),
 	{}
 };
 
