@@ -259,10 +259,11 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
 
-/* Under RCU, where those that are being taken out may still be met. */
-#define mmu_list_for_each_rcu(_sub, _subs)					\
-	hlist_for_each_entry_rcu(_sub, &(_subs)->list, hlist)			\
-		if (likely(!READ_ONCE((_sub)->removing)))
+/* Those who are called under RCU. A walker may still meet who is being taken out. */
+static bool mmu_list_walks(const struct mmu_notifier *sub, const void *op)
+{
+	return op && !READ_ONCE(sub->removing);
+}
 
 /*
  * Ask the age callback @_op of all list notifiers; non-zero if any says so.
@@ -278,8 +279,8 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	/* Pairs with the release in mmu_notifier_register_armed(). */		\
 	if (smp_load_acquire(&__subs->walked)) {				\
 		rcu_read_lock();						\
-		mmu_list_for_each_rcu(__sub, __subs)				\
-			if (__sub->ops->_op)					\
+		hlist_for_each_entry_rcu(__sub, &__subs->list, hlist)		\
+			if (mmu_list_walks(__sub, __sub->ops->_op))		\
 				__any |= __sub->ops->_op(__sub, _mm, __VA_ARGS__); \
 		rcu_read_unlock();						\
 	}									\
@@ -316,8 +317,8 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 	if (!smp_load_acquire(&subs->walked))
 		return;
 	rcu_read_lock();
-	mmu_list_for_each_rcu(sub, subs)
-		if (sub->ops->arch_invalidate_secondary_tlbs)
+	hlist_for_each_entry_rcu(sub, &subs->list, hlist)
+		if (mmu_list_walks(sub, sub->ops->arch_invalidate_secondary_tlbs))
 			sub->ops->arch_invalidate_secondary_tlbs(sub, mm, start, end);
 	rcu_read_unlock();
 }
@@ -405,9 +406,10 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	mmu_active_lock_all(subs);
 	sub->generation = ++subs->generation;
 	hlist_add_head_rcu(&sub->hlist, &subs->list);
-	/* Pairs with the acquire in mmu_list_any(): this after the list. */
-	if (mmu_notifier_unsleeping(sub))
+	if (mmu_notifier_unsleeping(sub)) {
+		/* Pairs with the acquire in mmu_list_any(): this after the list. */
 		smp_store_release(&subs->walked, true);
+	}
 	mmu_active_unlock_all(subs);
 
 	mmu_active_wait_all(subs);

@@ -344,7 +344,7 @@ static void regress_exit_is_woken_by_every_pin(struct kunit *test)
 	waiter.arg = subs;
 	mmu_active_pin(subs, &pin, &tl.mn);
 	mmu_test_run(test, &waiter);
-	while (!waitqueue_active(&subs->removal_wait))
+	while (!wq_has_sleeper(&subs->removal_wait))
 		cond_resched();
 	KUNIT_EXPECT_FALSE(test, completion_done(&waiter.done));
 	mmu_active_unpin(&pin);
