@@ -47,7 +47,8 @@ struct mmu_notifier_shard {
  *	RCU; changed under all shard locks, and never back
  * @nr_shards: how many of @shards there are
  * @lock: protects @nr_users, @disarm_pending, @idle_since and the armed bit of
- *XX * @nr_users: subscribers and others that keep the mm armed
+ *	the mm
+ * @nr_users: subscribers and others that keep the mm armed
  * @idle_since: when @nr_users became zero, in jiffies
  * @idle_jiffies: how long it stays armed from then on
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
