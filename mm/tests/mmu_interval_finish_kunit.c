@@ -149,8 +149,7 @@ static void remove_waits_for_what_was_posted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, bystander.nr_called);
 	mmu_interval_notifier_remove(&bystander.mni);
 	mmu_test_run(test, &remover);
-	while (!READ_ONCE(tp.mni.removing))
-		cond_resched();
+	mmu_test_wait(test, READ_ONCE(tp.mni.removing));
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
 	complete(&state->leave);
 	mmu_test_join(test, &remover);

@@ -262,8 +262,7 @@ static void remove_waits_for_all_its_callbacks(struct kunit *test)
 	mmu_test_wait_removing(test, &ti);
 	/* Whichever of them it is that goes on. */
 	complete(&tm->leave);
-	while (!completion_done(&first.done) && !completion_done(&second.done))
-		cond_resched();
+	mmu_test_wait(test, completion_done(&first.done) || completion_done(&second.done));
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
 	complete(&tm->leave);
 	mmu_test_join(test, &remover);

@@ -194,8 +194,7 @@ static void xpmem_pages_stay_until_the_remote_answers(struct kunit *test)
 
 	WRITE_ONCE(c.mute, true);
 	mmu_test_run(test, &discard);
-	while (!READ_ONCE(c.requested))
-		cond_resched();
+	mmu_test_wait(test, READ_ONCE(c.requested));
 	/* Several ticks of silence, and it is still mapped. */
 	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&discard.done, HZ / 5));
 	KUNIT_EXPECT_TRUE(test, page_mapped(page));
@@ -225,8 +224,7 @@ static void xpmem_delays_no_other_process(struct kunit *test)
 	mmu_test_register(test, &other);
 	WRITE_ONCE(c.mute, true);
 	mmu_test_run(test, &discard);
-	while (!READ_ONCE(c.requested))
-		cond_resched();
+	mmu_test_wait(test, READ_ONCE(c.requested));
 	/* Would hang here if the grace period were everybody's. */
 	mmu_test_invalidate(test, 1, 1);
 	mmu_notifier_unregister(&other.mn, mmu_test_mm(test));

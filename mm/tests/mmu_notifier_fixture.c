@@ -183,24 +183,12 @@ void mmu_test_do_register(struct mmu_test_thread *thread)
 /* Until somebody waits for @range, which is ours and stays where it is. */
 void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
 {
-	unsigned long limit = jiffies + TEST_TIMEOUT;
-
-	while (!READ_ONCE(range->awaited)) {
-		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
-				      "nobody came to wait for the range");
-		usleep_range(100, 200);
-	}
+	mmu_test_wait(test, READ_ONCE(range->awaited));
 }
 
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti)
 {
-	unsigned long limit = jiffies + TEST_TIMEOUT;
-
-	while (!READ_ONCE(ti->mni.removing)) {
-		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
-				      "nobody came to remove the notifier");
-		usleep_range(100, 200);
-	}
+	mmu_test_wait(test, READ_ONCE(ti->mni.removing));
 }
 
 /* Another thread's invalidation stands in the callback of a notifier of ours. */

@@ -12,12 +12,25 @@
 
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 
 #include "../mmu_notifier.h"
 
 #define PG(n)		((n) * PAGE_SIZE)
 #define TEST_TIMEOUT	(20 * HZ)
+
+/* Until another thread has seen to @_condition; with a limit. */
+#define mmu_test_wait(_test, _condition)						\
+do {										\
+	unsigned long __limit = jiffies + TEST_TIMEOUT;				\
+										\
+	while (!(_condition)) {							\
+		KUNIT_ASSERT_TRUE_MSG(_test, time_before(jiffies, __limit),	\
+				      "waited in vain: " #_condition);		\
+		usleep_range(100, 200);						\
+	}									\
+} while (0)
 
 /* A list notifier that counts, and can refuse or stop in its callbacks. */
 struct mmu_test_list {

@@ -4,7 +4,6 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <linux/delay.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -175,8 +174,7 @@ static void regress_no_end_without_start_across_exit(struct kunit *test)
 	mmgrab(mm);
 	mmu_test_enter_callback(test, &inv);
 	mmu_test_run(test, &leaver);
-	while (!READ_ONCE(first.mn.removing))
-		cond_resched();
+	mmu_test_wait(test, READ_ONCE(first.mn.removing));
 	/* Released, and the page tables stay until the callback returned. */
 	KUNIT_EXPECT_EQ(test, 1, first.nr_release);
 	KUNIT_EXPECT_EQ(test, 1, second.nr_release);
@@ -344,8 +342,7 @@ static void regress_exit_is_woken_by_every_pin(struct kunit *test)
 	waiter.arg = subs;
 	mmu_active_pin(subs, &pin, &tl.mn);
 	mmu_test_run(test, &waiter);
-	while (!wq_has_sleeper(&subs->removal_wait))
-		cond_resched();
+	mmu_test_wait(test, wq_has_sleeper(&subs->removal_wait));
 	KUNIT_EXPECT_FALSE(test, completion_done(&waiter.done));
 	mmu_active_unpin(&pin);
 	mmu_test_join(test, &waiter);

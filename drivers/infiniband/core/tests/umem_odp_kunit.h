@@ -144,6 +144,18 @@ static inline long test_fault_error(struct ib_umem_odp *odp, unsigned long addr,
 	return 0;
 }
 
+/* Until another thread has seen to @_condition; with a limit. */
+#define test_wait(_test, _condition)						\
+do {										\
+	unsigned long __limit = jiffies + TEST_TIMEOUT;				\
+										\
+	while (!(_condition)) {							\
+		KUNIT_ASSERT_TRUE_MSG(_test, time_before(jiffies, __limit),	\
+				      "waited in vain: " #_condition);		\
+		usleep_range(100, 200);						\
+	}									\
+} while (0)
+
 /* Another thread in the same address space, waited for with a limit. */
 struct test_thread {
 	struct kunit *test;
@@ -202,13 +214,7 @@ static inline void thread_fault(struct test_thread *thread)
 /* Until somebody stands at the lock that we hold. */
 static inline void test_wait_contended(struct kunit *test, struct ib_odp_chunk *chunk)
 {
-	unsigned long limit = jiffies + TEST_TIMEOUT;
-
-	while (list_empty_careful(&chunk->lock.wait_list)) {
-		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
-				      "nobody came to wait for the chunk");
-		usleep_range(100, 200);
-	}
+	test_wait(test, !list_empty_careful(&chunk->lock.wait_list));
 }
 
 static inline unsigned long test_nr_chunks(struct ib_umem_odp *odp)

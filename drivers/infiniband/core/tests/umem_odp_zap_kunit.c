@@ -374,18 +374,6 @@ static void huge_page_is_one_dma_mapping(struct kunit *test)
 	ib_umem_odp_release(odp);
 }
 
-/* Until somebody waits for the mmap_lock that we hold. */
-static void test_wait_mmap_contended(struct kunit *test, struct mm_struct *mm)
-{
-	unsigned long limit = jiffies + TEST_TIMEOUT;
-
-	while (!mmap_lock_is_contended(mm)) {
-		KUNIT_ASSERT_TRUE_MSG(test, time_before(jiffies, limit),
-				      "nobody came to wait for the mmap_lock");
-		usleep_range(100, 200);
-	}
-}
-
 /*
  * A fault has seen a huge page, so it has no room for small ones; when it gets the
  * chunk, another one has found that the device cannot have it (a bounce buffer is
@@ -405,7 +393,7 @@ static void huge_page_is_refused_beside_a_fault(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(chunk));
 	mmap_write_lock(to->mm);
 	complete(&thread.go);
-	test_wait_mmap_contended(test, to->mm);
+	test_wait(test, mmap_lock_is_contended(to->mm));
 	mutex_lock(&chunk->lock);
 	mmap_write_unlock(to->mm);
 	test_wait_contended(test, chunk);
