@@ -182,12 +182,12 @@ class Run:
             self.finding("still bound")
 
     def active(self):
+        device = f"/sys/bus/pci/devices/{self.address}"
         try:
             # Programs find it by this, which comes after the port.
-            os.listdir(f"/sys/bus/pci/devices/{self.address}/infiniband_verbs")
-            with open(f"/sys/bus/pci/devices/{self.address}/infiniband/"
-                      f"{os.listdir(f'/sys/bus/pci/devices/{self.address}/infiniband')[0]}"
-                      "/ports/1/state") as file:
+            os.listdir(f"{device}/infiniband_verbs")
+            name = os.listdir(f"{device}/infiniband")[0]
+            with open(f"{device}/infiniband/{name}/ports/1/state") as file:
                 return "ACTIVE" in file.read()
         except (OSError, IndexError):
             return False
