@@ -156,8 +156,12 @@ uint8_t mlx5_destroy_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
     uint32_t index = MLX5_PRM_GET(destroy_mkey_in, cmd->in, mkey_index);
 
     trace_mlx5_mkey_destroy(index);
-    return mlx5_table_del(&dev->mkeys, index) ? MLX5_CMD_STAT_OK
-                                              : MLX5_CMD_STAT_BAD_RES_ERR;
+    if (!mlx5_table_del(&dev->mkeys, index)) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    /* The next key has its number: whoever still uses it meets a stranger. */
+    dev->mkeys.next = index;
+    return MLX5_CMD_STAT_OK;
 }
 
 uint8_t mlx5_query_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)

@@ -8,6 +8,11 @@
  * the context are taken from the mkey segment.  Translations come in
  * octowords of 16 bytes, 64-byte granules of them, at an offset from the
  * table's start.
+ *
+ * The driver's queue pair for UMRs may change any key.  A user's may change
+ * keys of its own domain: windows and others over keys, but not their domain.
+ * To a key over pages it may do what LOCAL_INV does.  Its translations are
+ * addresses of the bus, and its rights and bounds are what the driver checked.
  */
 #include "mlx5_qp.h"
 #include "trace.h"
@@ -113,17 +118,40 @@ static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
     return true;
 }
 
-static bool umr_allowed(const Mlx5QP *qp, const Mlx5Mkey *mkey, uint8_t flags)
+static bool over_keys(const Mlx5Mkey *mkey)
+{
+    uint8_t mode = mlx5_mkey_mode(mkey);
+
+    return mode == MLX5_MKC_ACCESS_MODE_KLMS ||
+           mode == MLX5_MKC_ACCESS_MODE_KSM;
+}
+
+static bool owner_may(const Mlx5QP *qp, const Mlx5Mkey *mkey,
+                      const struct mlx5_wqe_umr_ctrl_seg *umr)
+{
+    uint64_t mask = be64_to_cpu(umr->mkey_mask);
+
+    if (MLX5_PRM_GET(mkc, mkey->mkc, pd) != MLX5_PRM_GET(qpc, qp->qpc, pd)) {
+        return false;
+    }
+    if (over_keys(mkey)) {
+        return !(mask & MLX5_MKEY_MASK_PD);
+    }
+    return !umr->xlt_octowords &&
+           !(mask & ~(MLX5_MKEY_MASK_FREE | MLX5_MKEY_MASK_KEY |
+                      MLX5_MKEY_MASK_QPN));
+}
+
+static bool umr_allowed(const Mlx5QP *qp, const Mlx5Mkey *mkey,
+                        const struct mlx5_wqe_umr_ctrl_seg *umr)
 {
     bool is_free = MLX5_PRM_GET(mkc, mkey->mkc, free);
 
     if (!MLX5_PRM_GET(mkc, mkey->mkc, umr_en) ||
-        (mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR &&
-         MLX5_PRM_GET(mkc, mkey->mkc, pd) !=
-         MLX5_PRM_GET(qpc, qp->qpc, pd))) {
+        (mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR && !owner_may(qp, mkey, umr))) {
         return false;
     }
-    switch (flags & (3 << 5)) {
+    switch (umr->flags & (3 << 5)) {
     case MLX5_UMR_CHECK_NOT_FREE:       /* fails if it is in use */
         return is_free;
     case MLX5_UMR_CHECK_FREE:           /* fails if it is free */
@@ -140,7 +168,7 @@ uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
     Mlx5Mkey *mkey = mlx5_mkey_find(qp->dev, key);
 
     mlx5_count(qp->dev, MLX5_COUNTER_UMR_WQES, 1);
-    if (len < UMR_HEAD || !mkey || !umr_allowed(qp, mkey, umr->flags)) {
+    if (len < UMR_HEAD || !mkey || !umr_allowed(qp, mkey, umr)) {
         trace_mlx5_umr_refused(qp->qpn, key);
         return MLX5_CQE_SYNDROME_MW_BIND_ERR;
     }

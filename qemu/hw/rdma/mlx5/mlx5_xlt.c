@@ -28,7 +28,7 @@ static uint32_t mkey_rights(const Mlx5Mkey *mkey)
            MLX5_PRM_GET(mkc, mkey->mkc, a) * MLX5_RIGHT_ATOMIC;
 }
 
-static uint8_t mkey_mode(const Mlx5Mkey *mkey)
+uint8_t mlx5_mkey_mode(const Mlx5Mkey *mkey)
 {
     return MLX5_PRM_GET(mkc, mkey->mkc, access_mode_1_0) |
            MLX5_PRM_GET(mkc, mkey->mkc, access_mode_4_2) << 2;
@@ -194,7 +194,7 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
         return MLX5_DENIED;
     }
     off = va - MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
-    switch (mkey_mode(mkey)) {
+    switch (mlx5_mkey_mode(mkey)) {
     case MLX5_MKC_ACCESS_MODE_PA:
         *span = (Span) { .addr = va, .len = len, .key = key, .va = va };
         return MLX5_OK;
