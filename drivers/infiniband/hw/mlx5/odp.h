@@ -70,8 +70,11 @@ struct mlx5_odp_child;
 
 struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *imr, unsigned long addr);
 void mlx5_odp_child_put(struct mlx5_odp_child *child);
-u32 mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr);
+struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr);
 struct mlx5_ib_mr *mlx5_odp_child_region(struct mlx5_ib_mkey *mmkey);
+void mlx5_odp_names_init(struct mlx5_ib_pf_eq *eq);
+void mlx5_odp_names_destroy(struct mlx5_ib_pf_eq *eq);
+bool mlx5_odp_child_went(struct mlx5_ib_dev *dev, u32 key);
 void mlx5_odp_reaped(struct ib_umem_odp *odp);
 void mlx5_odp_implicit_init(struct mlx5_ib_mr *mr);
 int mlx5_odp_implicit_create(struct mlx5_ib_mr *imr);

@@ -136,6 +136,7 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	eq->dev = dev;
 	spin_lock_init(&eq->lock);
 	INIT_WORK(&eq->work, odp_refill_work);
+	mlx5_odp_names_init(eq);
 	eq->pool = mempool_create_kmalloc_pool(ODP_POOL_FAULTS,
 					       sizeof(struct mlx5_odp_fault));
 	if (!eq->pool)
@@ -201,6 +202,7 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	destroy_workqueue(eq->wq);
 	destroy_workqueue(eq->prefetch_wq);
 	mlx5_eq_destroy_generic(dev->mdev, eq->core);
+	mlx5_odp_names_destroy(eq);
 	mempool_destroy(eq->pool);
 	odp_unmap_zeros(dev, eq);
 	eq->core = NULL;

@@ -27,8 +27,11 @@
  *	  make another
  *					  forget, destroy the key
  *
- * A fault that names the child (in the memory scheme) and comes when it is gone is
- * answered like others of keys that nobody has: the device tries again.
+ * In the memory scheme a fault names the child, and may be handled when that is
+ * gone. Then the device has to look again: it finds the null key or another child.
+ * So the names of children that went are kept for a while. The same answer to a
+ * fault of any other key that is not known would have the device ask for it for
+ * ever.
  *
  * Locks: odp_children_lock, outside of all others; the xarray's.
  *
@@ -39,6 +42,11 @@
 
 /* How long a child may have nothing before it is taken for useless. */
 #define ODP_CHILD_LINGER	HZ
+/*
+ * How long its name is kept after that. It has to be longer than a fault waits in
+ * the device and in the driver's queue. A fault that waits even longer fails.
+ */
+#define ODP_CHILD_NAME_KEPT	(30 * HZ)
 
 enum odp_child_state {
 	ODP_CHILD_MAKING,
@@ -55,6 +63,7 @@ enum odp_child_state {
  *	lock of the children's xarray
  * @users: faults in it, under the latter
  * @gone: in the list of those that are to be freed
+ * @gone_at: when only its name was left, in jiffies
  */
 struct mlx5_odp_child {
 	struct mlx5_ib_mkey mmkey;
@@ -63,6 +72,7 @@ struct mlx5_odp_child {
 	enum odp_child_state state;
 	unsigned int users;
 	struct list_head gone;
+	unsigned long gone_at;
 };
 
 /* What stands for all that has no child, where faults do not name the parent. */
@@ -145,16 +155,15 @@ static struct mlx5_odp_child *odp_child_alloc(struct mlx5_ib_mr *imr, unsigned l
 	return child;
 }
 
-static void odp_forget(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey)
+static void odp_child_destroy_key(struct mlx5_odp_child *child)
 {
-	if (xa_erase(&dev->odp_mkeys, mlx5_base_mkey(mmkey->key)))
-		mlx5r_deref_wait_odp_mkey(mmkey);
+	/* Fails with the device only, and then the key is gone with it. */
+	mlx5r_umr_destroy_mkey(mr_to_mdev(child->parent), &child->mmkey);
 }
 
 static void odp_child_free(struct mlx5_odp_child *child)
 {
-	/* Fails with the device only, and then the key is gone with it. */
-	mlx5_core_destroy_mkey(mr_to_mdev(child->parent)->mdev, child->mmkey.key);
+	odp_child_destroy_key(child);
 	kfree(child);
 }
 
@@ -237,7 +246,7 @@ struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *imr, unsigned long 
 	if (!ret)
 		return child;
 	/* Not under the lock: a fault that names it may be waiting for that. */
-	odp_forget(mr_to_mdev(imr), &child->mmkey);
+	mlx5r_forget_odp_mkey(mr_to_mdev(imr), &child->mmkey);
 	odp_child_free(child);
 	return ERR_PTR(ret);
 }
@@ -265,12 +274,12 @@ void mlx5_odp_child_put(struct mlx5_odp_child *child)
  * Context: any.
  * Return: the key.
  */
-u32 mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr)
+struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr)
 {
 	struct mlx5_odp_child *child = xa_load(&imr->implicit_children,
 					       addr >> MLX5_ODP_CHILD_SHIFT);
 
-	return child->mmkey.key;
+	return &child->mmkey;
 }
 
 /**
@@ -282,6 +291,95 @@ u32 mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr)
 struct mlx5_ib_mr *mlx5_odp_child_region(struct mlx5_ib_mkey *mmkey)
 {
 	return container_of(mmkey, struct mlx5_odp_child, mmkey)->parent;
+}
+
+/* ---- names of children that went ---- */
+
+static void odp_names_expire(struct mlx5_ib_pf_eq *eq, bool all)
+{
+	struct mlx5_odp_child *child, *next;
+	LIST_HEAD(expired);
+
+	xa_lock(&eq->gone);
+	list_for_each_entry_safe(child, next, &eq->gone_list, gone) {
+		if (!all && time_before(jiffies, child->gone_at + ODP_CHILD_NAME_KEPT))
+			break;
+		list_move(&child->gone, &expired);
+	}
+	if (!list_empty(&eq->gone_list))
+		queue_delayed_work(system_unbound_wq, &eq->gone_work, ODP_CHILD_NAME_KEPT);
+	xa_unlock(&eq->gone);
+
+	list_for_each_entry_safe(child, next, &expired, gone) {
+		/* A child of the same name may have gone since. */
+		xa_cmpxchg(&eq->gone, child->mmkey.key, child, NULL, 0);
+		kfree(child);
+	}
+}
+
+static void odp_names_work(struct work_struct *work)
+{
+	odp_names_expire(container_of(to_delayed_work(work), struct mlx5_ib_pf_eq, gone_work),
+			 false);
+}
+
+/**
+ * mlx5_odp_names_init() - prepare to keep the names of children that went
+ * @eq: the queue that faults come by
+ */
+void mlx5_odp_names_init(struct mlx5_ib_pf_eq *eq)
+{
+	xa_init(&eq->gone);
+	INIT_LIST_HEAD(&eq->gone_list);
+	INIT_DELAYED_WORK(&eq->gone_work, odp_names_work);
+}
+
+/**
+ * mlx5_odp_names_destroy() - forget all of them
+ * @eq: the queue, by which no fault comes any more
+ *
+ * Context: sleeps.
+ */
+void mlx5_odp_names_destroy(struct mlx5_ib_pf_eq *eq)
+{
+	cancel_delayed_work_sync(&eq->gone_work);
+	odp_names_expire(eq, true);
+	xa_destroy(&eq->gone);
+}
+
+/**
+ * mlx5_odp_child_went() - is a key, which is not found, one of a child that went?
+ * @dev: the device
+ * @key: the key
+ *
+ * Context: any.
+ * Return: true if the device will not find it again.
+ */
+bool mlx5_odp_child_went(struct mlx5_ib_dev *dev, u32 key)
+{
+	return xa_load(&dev->odp_pf_eq.gone, key);
+}
+
+/* Its name is kept before it is forgotten, so a fault finds the one or the other. */
+static void odp_child_leave(struct mlx5_odp_child *child)
+{
+	struct mlx5_ib_dev *dev = mr_to_mdev(child->parent);
+	struct mlx5_ib_pf_eq *eq = &dev->odp_pf_eq;
+	bool kept;
+
+	kept = mlx5_odp_memory_scheme(dev) &&
+	       !xa_err(xa_store(&eq->gone, child->mmkey.key, child, GFP_KERNEL));
+	mlx5r_forget_odp_mkey(dev, &child->mmkey);
+	odp_child_destroy_key(child);
+	if (!kept) {
+		kfree(child);
+		return;
+	}
+	xa_lock(&eq->gone);
+	child->gone_at = jiffies;
+	list_add_tail(&child->gone, &eq->gone_list);
+	queue_delayed_work(system_unbound_wq, &eq->gone_work, ODP_CHILD_NAME_KEPT);
+	xa_unlock(&eq->gone);
 }
 
 /* ---- children go ---- */
@@ -327,10 +425,8 @@ static void odp_children_work(struct work_struct *work)
 		odp_child_remove(child, &gone);
 	mutex_unlock(&imr->odp_children_lock);
 	/* Not under the lock: a fault that names one may be waiting for it. */
-	list_for_each_entry_safe(child, next, &gone, gone) {
-		odp_forget(mr_to_mdev(imr), &child->mmkey);
-		odp_child_free(child);
-	}
+	list_for_each_entry_safe(child, next, &gone, gone)
+		odp_child_leave(child);
 }
 
 /**
@@ -416,9 +512,9 @@ void mlx5_odp_implicit_close(struct mlx5_ib_mr *mr)
 	mr->odp_closing = true;
 	mutex_unlock(&mr->odp_children_lock);
 	xa_for_each(&mr->implicit_children, index, child)
-		odp_forget(dev, &child->mmkey);
+		mlx5r_forget_odp_mkey(dev, &child->mmkey);
 	if (mr->null_mmkey.key)
-		odp_forget(dev, &mr->null_mmkey);
+		mlx5r_forget_odp_mkey(dev, &mr->null_mmkey);
 }
 
 /**
@@ -433,7 +529,7 @@ void mlx5_odp_implicit_revoke(struct mlx5_ib_mr *mr)
 	unsigned long index;
 
 	xa_for_each(&mr->implicit_children, index, child)
-		mlx5r_umr_post_revoke(mr_to_mdev(mr), child->mmkey.key);
+		mlx5r_umr_post_revoke(mr_to_mdev(mr), &child->mmkey);
 }
 
 /**
@@ -452,7 +548,7 @@ void mlx5_ib_odp_free_keys(struct mlx5_ib_mr *mr)
 	}
 	xa_destroy(&mr->implicit_children);
 	if (mr->null_mmkey.key) {
-		odp_forget(dev, &mr->null_mmkey);
+		mlx5r_forget_odp_mkey(dev, &mr->null_mmkey);
 		mlx5_core_destroy_mkey(dev->mdev, mr->null_mmkey.key);
 		mr->null_mmkey.key = 0;
 	}

@@ -7,6 +7,10 @@
  * umem keeps what the device was told, in chunks; odp_xlt.c tells it, and
  * odp_implicit.c is about regions of all memory.
  *
+ * A key is lost when the device cannot zap it, for instance because its owner
+ * invalidated it by LOCAL_INV (umr_queue.c). Faults of a lost key fail. What remains
+ * is to end the region.
+ *
  * The end of a region. First nobody finds it any more: faults hold a reference
  * while they work. Then its keys are revoked, which a UMR does without any
  * allocation, under odp_zap_lock; a zap that finds the region dead leaves the
@@ -60,7 +64,8 @@ void mlx5_odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, struct ib_pd *pd, i
  * @nr_pages: the same in pages, of which the first and the last may be parts
  *
  * Context: sleeps.
- * Return: 0; -ENOMEM, or what the device's command said.
+ * Return: 0; -EINVAL if no table is so long; -ENOMEM, or what the device's command
+ * said.
  */
 int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
 			    u64 iova, u64 length, u64 nr_pages)
@@ -68,13 +73,17 @@ int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
 	u32 in[MLX5_ST_SZ_DW(create_mkey_in)] = {};
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
 	void *mkc = MLX5_ADDR_OF(create_mkey_in, in, memory_key_mkey_entry);
+	u64 octowords = ALIGN(nr_pages, MLX5_ODP_GRANULE >> PAGE_SHIFT) / 2;
 
+	/* The device counts them by 32 bits; of a shorter table, zaps would fail. */
+	if (octowords > U32_MAX)
+		return -EINVAL;
 	mlx5_odp_set_rights(mkc, dev, mr->ibmr.pd, mr->access_flags);
 	MLX5_SET(mkc, mkc, access_mode_1_0, MLX5_MKC_ACCESS_MODE_MTT);
 	MLX5_SET64(mkc, mkc, start_addr, iova);
 	MLX5_SET64(mkc, mkc, len, length);
 	MLX5_SET(mkc, mkc, log_page_size, PAGE_SHIFT);
-	mmkey->ndescs = ALIGN(nr_pages, MLX5_ODP_GRANULE >> PAGE_SHIFT) / 2;
+	mmkey->ndescs = octowords;
 	MLX5_SET(mkc, mkc, translations_octword_size, mmkey->ndescs);
 	MLX5_SET(create_mkey_in, in, pg_access, 1);
 	return mlx5_ib_create_mkey(dev, mmkey, in, sizeof(in));
@@ -82,35 +91,44 @@ int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
 
 /* ---- faults ---- */
 
+static int odp_fault_key_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
+			       unsigned long start, unsigned long end, unsigned int flags)
+{
+	struct ib_odp_chunk *chunk;
+	int ret = 0;
+
+	if (mlx5r_umr_key_lost(mmkey))
+		return -EFAULT;
+	chunk = ib_umem_odp_fault(to_ib_umem_odp(fill->mr->umem), start, end, flags);
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
+	/*
+	 * Also if all of it was there: the device asked, and it is not for us to
+	 * know why it did not see it.
+	 */
+	if (chunk->nr_mapped)
+		ret = mlx5_odp_fill_chunk(fill, chunk, start, end);
+	ib_odp_chunk_unlock(chunk);
+	return ret;
+}
+
 static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
 			   unsigned long end, unsigned int flags)
 {
 	struct mlx5_ib_mr *mr = fill->mr;
-	struct mlx5_odp_child *child = NULL;
-	struct ib_odp_chunk *chunk;
+	struct mlx5_odp_child *child;
 	int ret;
 
 	ret = mlx5_odp_fill_ready(fill);
 	if (ret)
 		return ret;
-	if (mr->is_odp_implicit) {
-		child = mlx5_odp_child_get(mr, start);
-		if (IS_ERR(child))
-			return PTR_ERR(child);
-	}
-	chunk = ib_umem_odp_fault(to_ib_umem_odp(mr->umem), start, end, flags);
-	ret = PTR_ERR_OR_ZERO(chunk);
-	if (!ret) {
-		/*
-		 * Also if all of it was there: the device asked, and it is not
-		 * for us to know why it did not see it.
-		 */
-		if (chunk->nr_mapped)
-			ret = mlx5_odp_fill_chunk(fill, chunk, start, end);
-		ib_odp_chunk_unlock(chunk);
-	}
-	if (child)
-		mlx5_odp_child_put(child);
+	if (!mr->is_odp_implicit)
+		return odp_fault_key_chunk(fill, &mr->mmkey, start, end, flags);
+	child = mlx5_odp_child_get(mr, start);
+	if (IS_ERR(child))
+		return PTR_ERR(child);
+	ret = odp_fault_key_chunk(fill, mlx5_odp_child_key(mr, start), start, end, flags);
+	mlx5_odp_child_put(child);
 	return ret;
 }
 
@@ -122,8 +140,8 @@ static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
  * @flags: enum ib_odp_fault_flags
  *
  * Context: sleeps; takes the mmap_lock of the region's owner.
- * Return: 0; -EFAULT if it is not inside, or what ib_umem_odp_fault() says;
- * -EIO and others if the device fails.
+ * Return: 0; -EFAULT if it is not inside, or the key is lost, or what
+ * ib_umem_odp_fault() says; -EIO and others if the device fails.
  */
 int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags)
 {
@@ -276,7 +294,7 @@ void mlx5_ib_odp_stop(struct mlx5_ib_mr *mr)
 	mlx5_odp_implicit_close(mr);
 	mutex_lock(&mr->odp_zap_lock);
 	mlx5_odp_implicit_revoke(mr);
-	mr->odp_zap_nr = mlx5r_umr_post_revoke(dev, mr->mmkey.key);
+	mr->odp_zap_nr = mlx5r_umr_post_revoke(dev, &mr->mmkey);
 	mr->odp_dead = true;
 	mutex_unlock(&mr->odp_zap_lock);
 	mlx5r_umr_wait(dev, mr->odp_zap_nr);
@@ -284,25 +302,49 @@ void mlx5_ib_odp_stop(struct mlx5_ib_mr *mr)
 
 /* ---- dma-buf regions, whose pages come and go with their exporter ---- */
 
-static int odp_map_dmabuf(struct mlx5_ib_mr *mr, unsigned int flags)
+/*
+ * The device could not be told of the pages. If it knows them from before it may go
+ * on. If they are new, it knows some of them by now, and must not when they go; of a
+ * key that is not enabled yet it uses none.
+ */
+static void odp_unmap_dmabuf(struct mlx5_ib_mr *mr, bool enabled)
+{
+	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
+
+	if (enabled)
+		mlx5r_umr_wait(dev, mlx5r_umr_post_revoke(dev, &mr->mmkey));
+	ib_umem_dmabuf_unmap_pages(to_ib_umem_dmabuf(mr->umem));
+}
+
+static int odp_map_dmabuf_locked(struct mlx5_ib_mr *mr, unsigned int flags)
 {
 	struct ib_umem_dmabuf *umem = to_ib_umem_dmabuf(mr->umem);
-	struct dma_resv *resv = umem->attach->dmabuf->resv;
+	bool known = umem->sgt;
 	int ret;
 
-	dma_resv_lock(resv, NULL);
+	if (mlx5r_umr_key_lost(&mr->mmkey))
+		return -EFAULT;
 	ret = ib_umem_dmabuf_map_pages(umem);
 	if (ret)
-		goto out;
+		return ret;
 	if (!mlx5_umem_dmabuf_find_best_pgsz(umem))
 		ret = -EINVAL;
 	else if (mr->data_direct)
 		ret = mlx5r_umr_update_data_direct_ksm_pas(mr, flags);
 	else
 		ret = mlx5r_umr_update_mr_pas(mr, flags);
-	if (ret)
-		ib_umem_dmabuf_unmap_pages(umem);
-out:
+	if (ret && !known)
+		odp_unmap_dmabuf(mr, !(flags & MLX5_IB_UPD_XLT_ENABLE));
+	return ret;
+}
+
+static int odp_map_dmabuf(struct mlx5_ib_mr *mr, unsigned int flags)
+{
+	struct dma_resv *resv = to_ib_umem_dmabuf(mr->umem)->attach->dmabuf->resv;
+	int ret;
+
+	dma_resv_lock(resv, NULL);
+	ret = odp_map_dmabuf_locked(mr, flags);
 	dma_resv_unlock(resv);
 	return ret;
 }
@@ -317,7 +359,7 @@ int mlx5_ib_init_dmabuf_mr(struct mlx5_ib_mr *mr)
  * @mr: the region
  *
  * Context: sleeps.
- * Return: 0, or what the exporter or the device said.
+ * Return: 0; -EFAULT if the key is lost; what the exporter or the device said.
  */
 int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr)
 {

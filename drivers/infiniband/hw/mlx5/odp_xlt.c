@@ -15,6 +15,10 @@
  * Pages come with a UMR for each chunk. While it is executed the next chunk is
  * prepared.
  *
+ * A zap that fails costs its key (umr_queue.c): the region, or the child of an
+ * implicit one, is of no use then. Zaps of a lost key are posted like others, and
+ * end without reaching the device.
+ *
  * A zap must not allocate: it may be what memory is being waited for. So it
  * posts translations of nothing that are always there. Zaps of chunks that are
  * neighbours become one UMR, which is posted when the next one is not, or when
@@ -27,7 +31,7 @@
 
 /* A part of a table of translations: whose, from where on, and how long, in bytes. */
 struct odp_xlt {
-	u32 key;
+	struct mlx5_ib_mkey *mmkey;
 	u64 offset;
 	size_t length;
 };
@@ -36,14 +40,14 @@ static struct odp_xlt odp_xlt(struct mlx5_ib_mr *mr, unsigned long start, unsign
 {
 	size_t nr = ALIGN((end - start) >> PAGE_SHIFT, MLX5_ODP_GRANULE >> PAGE_SHIFT);
 	unsigned long base = ib_umem_start(to_ib_umem_odp(mr->umem));
-	u32 key = mr->mmkey.key;
+	struct mlx5_ib_mkey *mmkey = &mr->mmkey;
 
 	if (mr->is_odp_implicit) {
 		base = ALIGN_DOWN(start, MLX5_ODP_CHILD_SIZE);
-		key = mlx5_odp_child_key(mr, start);
+		mmkey = mlx5_odp_child_key(mr, start);
 	}
 	return (struct odp_xlt) {
-		.key = key,
+		.mmkey = mmkey,
 		.offset = ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt),
 		.length = nr * sizeof(struct mlx5_mtt),
 	};
@@ -58,7 +62,7 @@ static void odp_zap_flush(struct mlx5_ib_mr *mr)
 	if (!mr->odp_zap_end)
 		return;
 	xlt = odp_xlt(mr, mr->odp_zap_start, mr->odp_zap_end);
-	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.key, dev->odp_pf_eq.zeros_dma,
+	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, dev->odp_pf_eq.zeros_dma,
 					    xlt.length, xlt.offset, NULL);
 	mr->odp_zap_end = 0;
 }
@@ -201,7 +205,7 @@ int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct ib_odp_chunk *chunk,
 	odp_fill_mtts(chunk, start, end, buffer->mtts);
 	dma_sync_single_for_device(device, buffer->dma, xlt.length, DMA_TO_DEVICE);
 	ret = odp_fill_wait(fill);
-	fill->nr = mlx5r_umr_post_xlt(dev, xlt.key, buffer->dma, xlt.length, xlt.offset,
+	fill->nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, buffer->dma, xlt.length, xlt.offset,
 				      &fill->result);
 	fill->posted = true;
 	fill->turn = !fill->turn;

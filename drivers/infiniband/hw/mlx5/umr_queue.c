@@ -11,17 +11,32 @@
  * and those that were not executed are posted again, in their order, which no
  * user notices. The one that failed fails. But some must not: a translation that
  * was not zapped, or a key that was not revoked, lets the device use memory that
- * is somebody else's by then. These are tried again, for some time. If none of
- * that helps, or if the device does not answer at all, it is taken off the bus: it
- * can no longer access any memory, which is what they were for.
+ * is somebody else's by then. Such a UMR is tried once more. Then its key is lost,
+ * whatever else it was good for:
  *
- * Nothing is allocated to post, or to wait: memory may be waiting for a zap.
+ *	1. The UMR is replaced by one that revokes the key. That succeeds where the
+ *	   zap failed because the key's owner invalidated it (LOCAL_INV). It also
+ *	   moves the key to the driver's PD, so the owner cannot enable it again.
+ *	2. If the revocation fails, the key is destroyed by a command.
+ *	3. If that fails, too, the device is taken off the bus. It can no longer
+ *	   access any memory, which is what the UMR was for.
+ *
+ * Only the third step hurts users of other keys, and it takes a device that
+ * refuses a revocation and a command. UMRs of a lost key that are still posted, or
+ * are posted later, never reach the device: the key's number may be another key's
+ * by then.
+ *
+ * A device that completes nothing at all for UMRQ_TIMEOUT is also taken off the
+ * bus. What counts is when it completed anything, and not how long a UMR waited
+ * behind others.
+ *
+ * Nothing is allocated to post, or to wait: memory may be waiting for a zap. The
+ * recovery's commands allocate, but never wait for memory to be reclaimed.
  *
  * Locks: umrq->lock, the send queue's inside of it.
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <linux/delay.h>
 #include <linux/sched/mm.h>
 
 #include "mlx5_ib.h"
@@ -29,11 +44,8 @@
 
 /* Less than the QP has room for: it never overflows. */
 #define UMRQ_LENGTH	64
-/* A device that lets a UMR wait so long is not going to execute it. */
+/* A device that completes nothing for so long is not going to. */
 #define UMRQ_TIMEOUT	(30 * HZ)
-/* How long one is tried that must not fail, and how soon again. */
-#define UMRQ_PERSIST	(10 * HZ)
-#define UMRQ_PAUSE_MS	10
 
 enum umrq_state {
 	UMRQ_ACTIVE,
@@ -48,24 +60,26 @@ enum umrq_state {
  * @entry: in umrq.idle or umrq.posted
  * @queue: where it belongs
  * @wqe: what is to be done
- * @key: with which key
+ * @mmkey: with which key
  * @with_data: the WQE has a data segment
- * @result: its user's; NULL: it must not fail
  * @on_device: posted, and not back
  * @failed: the device could not execute it
- * @until: it is tried again until then; 0 before it failed for the first time
+ * @key_lost: it is not for the device any more, and ends when its turn comes
+ * @failures: how often it failed, of one that must not
  * @nr: in the order of posting
+ * @result: its user's; NULL: it must not fail
  */
 struct umr {
 	struct ib_cqe cqe;
 	struct list_head entry;
 	struct mlx5r_umrq *queue;
 	struct mlx5r_umr_wqe wqe;
-	u32 key;
+	struct mlx5_ib_mkey *mmkey;
 	bool with_data;
 	bool on_device;
 	bool failed;
-	unsigned long until;
+	bool key_lost;
+	unsigned int failures;
 	unsigned long nr;
 	int *result;
 };
@@ -82,6 +96,8 @@ struct umr {
  * @on_device: how many of these the device has
  * @last: number of the last one posted
  * @done: number of the last one that is done
+ * @moved: when the device completed something, or was given something to do after
+ *	it had done all; in jiffies
  * @idle_wait: for idle ones
  * @wait: for @done to advance
  * @wq: of @recovery, which memory may be waiting for
@@ -98,6 +114,7 @@ struct mlx5r_umrq {
 	unsigned int on_device;
 	unsigned long last;
 	unsigned long done;
+	unsigned long moved;
 	wait_queue_head_t idle_wait;
 	wait_queue_head_t wait;
 	struct workqueue_struct *wq;
@@ -123,6 +140,32 @@ static void umr_end(struct umr *umr, int ret)
 	wake_up(&q->idle_wait);
 }
 
+/* Those whose key is lost end in their turn, which has come for the first. */
+static void umrq_end_lost(struct mlx5r_umrq *q)
+{
+	struct umr *umr, *next;
+
+	list_for_each_entry_safe(umr, next, &q->posted, entry) {
+		if (!umr->key_lost)
+			break;
+		umr_end(umr, -EFAULT);
+	}
+}
+
+/* The device executed @last, and so all before it. */
+static void umrq_end_until(struct mlx5r_umrq *q, struct umr *last)
+{
+	struct umr *first;
+
+	do {
+		umrq_end_lost(q);
+		first = list_first_entry(&q->posted, struct umr, entry);
+		q->on_device--;
+		umr_end(first, 0);
+	} while (first != last);
+	umrq_end_lost(q);
+}
+
 static void umrq_recover_when_back(struct mlx5r_umrq *q)
 {
 	if (q->state == UMRQ_RECOVERING && !q->on_device)
@@ -139,18 +182,14 @@ static void umr_completion(struct ib_cq *cq, struct ib_wc *wc)
 {
 	struct umr *umr = container_of(wc->wr_cqe, struct umr, cqe);
 	struct mlx5r_umrq *q = umr->queue;
-	struct umr *first;
 
 	spin_lock_bh(&q->lock);
 	/* Nobody is to trust a completion of what was not posted. */
 	if (!umr->on_device)
 		goto out;
+	q->moved = jiffies;
 	if (wc->status == IB_WC_SUCCESS && q->state == UMRQ_ACTIVE) {
-		do {
-			first = list_first_entry(&q->posted, struct umr, entry);
-			q->on_device--;
-			umr_end(first, 0);
-		} while (first != umr);
+		umrq_end_until(q, umr);
 	} else {
 		/* After a failure there is no success; this one is tried again. */
 		umr_back(umr);
@@ -194,12 +233,13 @@ static void umr_submit(struct umr *umr)
 	struct mlx5r_umrq *q = umr->queue;
 
 	lockdep_assert_held(&q->lock);
-	if (q->state != UMRQ_ACTIVE)
+	if (q->state != UMRQ_ACTIVE || umr->key_lost)
 		return;
 	umr->failed = false;
 	umr->on_device = true;
 	q->on_device++;
-	if (!mlx5r_umr_post_send(q->qp, umr->key, &umr->cqe, &umr->wqe, umr->with_data))
+	if (!mlx5r_umr_post_send(q->qp, umr->mmkey->key, &umr->cqe, &umr->wqe,
+				 umr->with_data))
 		return;
 	umr_back(umr);
 	q->state = UMRQ_RECOVERING;
@@ -218,44 +258,102 @@ static struct umr *umrq_try_get(struct mlx5r_umrq *q)
 	return umr;
 }
 
-/**
- * mlx5r_umrq_post() - have a UMR executed
- * @q: the queue
- * @key: its key
- * @wqe: what is to be done
- * @with_data: it has a data segment
- * @result: set when it is done, to 0; -EFAULT if the device could not execute it;
- *	-EIO if there is no device left that could. NULL: it must not fail
- *
- * Context: sleeps while all are in use; allocates nothing.
- * Return: its number, for mlx5r_umrq_wait(). When that returns, the device has
- * executed it, or there is @result; or it cannot access memory any more.
- */
-unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, u32 key,
-			      const struct mlx5r_umr_wqe *wqe, bool with_data, int *result)
+/* For how long the device may still complete nothing; 0: it is stuck. */
+static unsigned long umrq_patience(struct mlx5r_umrq *q)
 {
-	unsigned long nr;
+	unsigned long idle, left = UMRQ_TIMEOUT;
+
+	spin_lock_bh(&q->lock);
+	/* Once it is being killed, all that is posted ends soon. */
+	if (q->state < UMRQ_DYING && !list_empty(&q->posted)) {
+		idle = jiffies - q->moved;
+		left = idle < UMRQ_TIMEOUT ? UMRQ_TIMEOUT - idle : 0;
+	}
+	spin_unlock_bh(&q->lock);
+	return left;
+}
+
+static struct umr *umrq_get(struct mlx5r_umrq *q)
+{
 	struct umr *umr;
 
 	/* They come back: the device executes them, or is taken off the bus. */
-	while (!wait_event_timeout(q->idle_wait, (umr = umrq_try_get(q)), UMRQ_TIMEOUT))
-		umrq_kill(q, "no UMR was executed");
+	while (!wait_event_timeout(q->idle_wait, (umr = umrq_try_get(q)), umrq_patience(q)))
+		if (!umrq_patience(q))
+			umrq_kill(q, "no UMR was executed");
+	return umr;
+}
 
-	umr->wqe = *wqe;
-	umr->key = key;
-	umr->with_data = with_data;
-	umr->result = result;
-	umr->until = 0;
+static unsigned long umrq_add(struct umr *umr, bool revokes)
+{
+	struct mlx5r_umrq *q = umr->queue;
+	unsigned long nr;
+
+	umr->failures = 0;
 	spin_lock_bh(&q->lock);
 	nr = ++q->last;
 	umr->nr = nr;
+	umr->key_lost = umr->mmkey->umr_lost;
+	if (revokes)
+		WRITE_ONCE(umr->mmkey->umr_lost, true);
+	if (list_empty(&q->posted))
+		q->moved = jiffies;
 	list_add_tail(&umr->entry, &q->posted);
 	if (q->state == UMRQ_DEAD)
 		umr_end(umr, -EIO);
 	else
 		umr_submit(umr);
+	umrq_end_lost(q);
 	spin_unlock_bh(&q->lock);
 	return nr;
+}
+
+/**
+ * mlx5r_umrq_post() - have a UMR executed
+ * @q: the queue
+ * @mmkey: its key, which exists until the UMR is done
+ * @wqe: what is to be done
+ * @with_data: it has a data segment
+ * @result: set when it is done, to 0; -EFAULT if the device could not execute it,
+ *	or the key is lost; -EIO if there is no device left that could. NULL: it
+ *	must not fail
+ *
+ * Context: sleeps while all are in use; allocates nothing.
+ * Return: its number, for mlx5r_umrq_wait(). When that returns, the device has
+ * executed it, or there is @result; or it cannot use the key any more.
+ */
+unsigned long mlx5r_umrq_post(struct mlx5r_umrq *q, struct mlx5_ib_mkey *mmkey,
+			      const struct mlx5r_umr_wqe *wqe, bool with_data, int *result)
+{
+	struct umr *umr = umrq_get(q);
+
+	umr->wqe = *wqe;
+	umr->mmkey = mmkey;
+	umr->with_data = with_data;
+	umr->result = result;
+	return umrq_add(umr, false);
+}
+
+/**
+ * mlx5r_umrq_revoke() - have a key revoked, for good
+ * @q: the queue
+ * @mmkey: the key, which exists until that is done
+ *
+ * The key is lost: UMRs of it that are posted later do nothing.
+ *
+ * Context: sleeps while all UMRs are in use; allocates nothing.
+ * Return: a number for mlx5r_umrq_wait(), upon whose return the device cannot use
+ * the key any more.
+ */
+unsigned long mlx5r_umrq_revoke(struct mlx5r_umrq *q, struct mlx5_ib_mkey *mmkey)
+{
+	struct umr *umr = umrq_get(q);
+
+	mlx5r_umr_set_revoke(q->dev, mmkey->key, &umr->wqe);
+	umr->mmkey = mmkey;
+	umr->with_data = false;
+	umr->result = NULL;
+	return umrq_add(umr, true);
 }
 
 struct umrq_waiter {
@@ -280,7 +378,7 @@ static int umrq_wake(struct wait_queue_entry *entry, unsigned int mode, int flag
 	return autoremove_wake_function(entry, mode, flags, key);
 }
 
-/* Return: false if it took UMRQ_TIMEOUT. */
+/* Return: false if the device is stuck. */
 static bool umrq_await(struct mlx5r_umrq *q, unsigned long nr)
 {
 	struct umrq_waiter waiter = {
@@ -289,14 +387,15 @@ static bool umrq_await(struct mlx5r_umrq *q, unsigned long nr)
 		.queue = q,
 		.nr = nr,
 	};
-	long left = UMRQ_TIMEOUT;
+	unsigned long left;
 
 	INIT_LIST_HEAD(&waiter.entry.entry);
 	for (;;) {
 		prepare_to_wait(&q->wait, &waiter.entry, TASK_UNINTERRUPTIBLE);
-		if (umrq_is_past(q, nr) || !left)
+		left = umrq_is_past(q, nr) ? 0 : umrq_patience(q);
+		if (!left)
 			break;
-		left = schedule_timeout(left);
+		schedule_timeout(left);
 	}
 	finish_wait(&q->wait, &waiter.entry);
 	return umrq_is_past(q, nr);
@@ -318,48 +417,84 @@ void mlx5r_umrq_wait(struct mlx5r_umrq *q, unsigned long nr)
 /**
  * mlx5r_umrq_run() - have a UMR executed, and wait for its result
  * @q: the queue
- * @key: its key
+ * @mmkey: its key
  * @wqe: what is to be done
  * @with_data: it has a data segment
  *
  * Context: sleeps; allocates nothing.
  * Return: its result.
  */
-int mlx5r_umrq_run(struct mlx5r_umrq *q, u32 key, const struct mlx5r_umr_wqe *wqe,
-		   bool with_data)
+int mlx5r_umrq_run(struct mlx5r_umrq *q, struct mlx5_ib_mkey *mmkey,
+		   const struct mlx5r_umr_wqe *wqe, bool with_data)
 {
 	int ret;
 
-	mlx5r_umrq_wait(q, mlx5r_umrq_post(q, key, wqe, with_data, &ret));
+	mlx5r_umrq_wait(q, mlx5r_umrq_post(q, mmkey, wqe, with_data, &ret));
 	return ret;
 }
 
 /* ---- recovery ---- */
 
-/*
- * What becomes of the one that failed; only the first one can have. Return: for
- * how long to wait before the next try in ms, or that it is no use.
- */
-static int umrq_judge(struct mlx5r_umrq *q)
+/* Its key is lost: from here on it revokes it, and others leave the key alone. */
+static void umr_revoke_instead(struct umr *umr)
 {
-	struct umr *first;
-	int pause = 0;
+	struct mlx5r_umrq *q = umr->queue;
+	struct umr *other;
+
+	lockdep_assert_held(&q->lock);
+	WRITE_ONCE(umr->mmkey->umr_lost, true);
+	mlx5r_umr_set_revoke(q->dev, umr->mmkey->key, &umr->wqe);
+	umr->with_data = false;
+	list_for_each_entry(other, &q->posted, entry)
+		other->key_lost |= other != umr && other->mmkey == umr->mmkey;
+}
+
+/*
+ * What becomes of the one that failed; only the first one can have. Return: the
+ * UMR, if there is no other way than to destroy its key.
+ */
+static struct umr *umrq_judge(struct mlx5r_umrq *q)
+{
+	struct umr *first, *doomed = NULL;
 
 	spin_lock_bh(&q->lock);
 	first = list_first_entry_or_null(&q->posted, struct umr, entry);
 	if (first && first->failed) {
-		if (first->result) {
+		first->failures++;
+		if (first->result)
 			umr_end(first, -EFAULT);
-		} else if (!first->until) {
-			first->until = (jiffies + UMRQ_PERSIST) | 1;
-		} else {
-			pause = UMRQ_PAUSE_MS;
-			if (time_after(jiffies, first->until))
-				pause = -ETIMEDOUT;
-		}
+		else if (first->failures == 2)
+			umr_revoke_instead(first);
+		else if (first->failures > 2)
+			doomed = first;
 	}
+	umrq_end_lost(q);
 	spin_unlock_bh(&q->lock);
-	return pause;
+	return doomed;
+}
+
+/*
+ * The device refuses to revoke a key, so destroy it. Its number may be given to
+ * another key at once, which then takes its place in odp_mkeys.
+ */
+static int umrq_destroy_key(struct mlx5r_umrq *q, struct umr *umr)
+{
+	struct mlx5_ib_mkey *mmkey = umr->mmkey;
+	struct mlx5_ib_dev *dev = q->dev;
+	int ret;
+
+	xa_cmpxchg(&dev->odp_mkeys, mlx5_base_mkey(mmkey->key), mmkey, NULL, 0);
+	ret = mlx5_core_destroy_mkey(dev->mdev, mmkey->key);
+	if (ret)
+		return ret;
+	mlx5_ib_warn(dev, "key 0x%x cannot be changed and was destroyed\n", mmkey->key);
+	spin_lock_bh(&q->lock);
+	mmkey->umr_destroyed = true;
+	q->moved = jiffies;
+	umr_end(umr, 0);
+	umrq_end_lost(q);
+	spin_unlock_bh(&q->lock);
+	return 0;
 }
 
 static int umrq_reset(struct mlx5r_umrq *q)
@@ -371,26 +506,31 @@ static int umrq_reset(struct mlx5r_umrq *q)
 	return ret ?: mlx5r_umr_qp_rst2rts(q->dev, q->qp);
 }
 
+/* Post again what the device returned. */
+static void umrq_resume(struct mlx5r_umrq *q)
+{
+	struct umr *umr;
+
+	spin_lock_bh(&q->lock);
+	q->moved = jiffies;
+	if (q->state == UMRQ_RECOVERING)
+		q->state = UMRQ_ACTIVE;
+	list_for_each_entry(umr, &q->posted, entry)
+		umr_submit(umr);
+	spin_unlock_bh(&q->lock);
+}
+
 static void umrq_recover(struct work_struct *work)
 {
 	struct mlx5r_umrq *q = container_of(work, struct mlx5r_umrq, recovery);
 	unsigned int flags = memalloc_noreclaim_save();
-	int pause = umrq_judge(q);
-	struct umr *umr;
+	struct umr *doomed = umrq_judge(q);
 
-	if (pause > 0)
-		msleep(pause);
-	if (q->dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR || pause < 0 ||
-	    umrq_reset(q)) {
+	if (q->dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR ||
+	    (doomed && umrq_destroy_key(q, doomed)) || umrq_reset(q))
 		umrq_kill(q, "UMRs cannot be executed");
-	} else {
-		spin_lock_bh(&q->lock);
-		if (q->state == UMRQ_RECOVERING)
-			q->state = UMRQ_ACTIVE;
-		list_for_each_entry(umr, &q->posted, entry)
-			umr_submit(umr);
-		spin_unlock_bh(&q->lock);
-	}
+	else
+		umrq_resume(q);
 	memalloc_noreclaim_restore(flags);
 }
 
