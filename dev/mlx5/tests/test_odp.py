@@ -10,6 +10,7 @@ import time
 import unittest
 
 import pyverbs.enums as e
+from pyverbs.mr import MR
 from pyverbs.srq import SRQ, SrqAttr, SrqInitAttr
 from pyverbs.wr import SGE, RecvWR
 
@@ -30,6 +31,7 @@ class OdpTest(unittest.TestCase):
         self.smr = self.near.region(self.src)
         self.dmr = self.far.region(self.dst, ODP)
         self.before = self.adapter.counters()
+        self.addCleanup(self.adapter.__setitem__, "fault-around", self.adapter["fault-around"])
 
     def since(self, name):
         """Faults of a kind since set-up; the memory scheme knows one kind only."""
@@ -71,6 +73,7 @@ class Explicit(OdpTest):
             self.assert_frame(entry, self.src.address + nr * PAGE)
 
     def test_a_write_faults_what_it_touches_and_no_more(self):
+        self.adapter["fault-around"] = 0
         self.write(page=5, pages=2)
         self.assertEqual(sorted(self.held()), [5, 6])
         for nr, entry in self.held().items():
@@ -143,6 +146,23 @@ class Explicit(OdpTest):
         self.assertEqual(self.dst[100:107 + PAGE], self.src[:PAGE + 7])
         self.assertFalse(any(self.dst[:100]) or any(self.dst[107 + PAGE:]))
 
+    def test_regress_a_region_begins_and_ends_anywhere(self):
+        """Where the adapter names whole pages, a region may have a part of them."""
+        places = sorted({*range(0, PAGE, 512), 1, 7, 63, PAGE - 8, PAGE - 1})
+        lengths = [1, 2, 1000, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE - 1, 3 * PAGE]
+        for nr, (place, length) in enumerate((p, n) for p in places for n in lengths):
+            # Each granule of 8 pages has its turn, and so has each page of one.
+            at = nr % 11 * PAGE + place
+            self.dst.madvise(mmap.MADV_DONTNEED)
+            near = MR(self.near.pd, length, ODP, address=self.src.address + at)
+            far = MR(self.far.pd, length, ODP, address=self.dst.address + at)
+            self.assertEqual(self.near.write(near, self.src.address + at, length,
+                                             self.dst.address + at, far.rkey), e.IBV_WC_SUCCESS)
+            self.assertEqual(self.dst[at:at + length], self.src[at:at + length])
+            self.assertFalse(any(self.dst[:at]) or any(self.dst[at + length:]))
+            near.close()
+            far.close()
+
 
 class Statistic(OdpTest):
     """What `rdma statistic show mr` counts is what the adapter got and lost."""
@@ -156,6 +176,7 @@ class Statistic(OdpTest):
     def setUp(self):
         super().setUp()
         # Each page of its own, so that none comes or goes but by the script.
+        self.adapter["fault-around"] = 0
         self.dst.madvise(mmap.MADV_NOHUGEPAGE)
         self.dst[:] = pattern(self.dst.length, 9)
         self.zero = self.counts()

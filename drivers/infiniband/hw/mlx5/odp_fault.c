@@ -27,6 +27,17 @@
 #define ODP_TOKEN_MASK		GENMASK(23, 0)
 #define ODP_EVENT_PAGE		4096
 #define ODP_MEMORY_LAST		BIT(7)
+/* A data segment counts bytes by 31 bits; 0 stands for what they cannot express. */
+#define ODP_COUNT_ZERO		BIT_ULL(31)
+
+/*
+ * Flags of a fault beside enum ib_odp_fault_flags.
+ * ODP_MAYBE_WRITE: the event does not say whether the peer reads or writes.
+ * ODP_WHOLE_PAGES: the event names pages, of which the key may have a part only.
+ */
+#define ODP_MAYBE_WRITE		BIT(31)
+#define ODP_WHOLE_PAGES		BIT(30)
+#define ODP_FAULT_FLAGS		(ODP_MAYBE_WRITE | ODP_WHOLE_PAGES)
 
 /* ---- what an event says ---- */
 
@@ -129,14 +140,19 @@ static void odp_resume(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fau
 
 /* ---- keys ---- */
 
+/* The low byte of these is their user's to choose, and to change. */
+static bool odp_has_user_variant(const struct mlx5_ib_mkey *mmkey)
+{
+	return mmkey->type == MLX5_MKEY_MW || mmkey->type == MLX5_MKEY_INDIRECT_DEVX;
+}
+
 static struct mlx5_ib_mkey *odp_find(struct mlx5_ib_dev *dev, u32 key)
 {
 	struct mlx5_ib_mkey *mmkey;
 
 	xa_lock(&dev->odp_mkeys);
 	mmkey = xa_load(&dev->odp_mkeys, mlx5_base_mkey(key));
-	/* A memory window's low byte is the user's to choose. */
-	if (mmkey && mmkey->type != MLX5_MKEY_MW && mmkey->key != key)
+	if (mmkey && mmkey->key != key && !odp_has_user_variant(mmkey))
 		mmkey = NULL;
 	if (mmkey && !refcount_inc_not_zero(&mmkey->usecount))
 		mmkey = NULL;
@@ -147,28 +163,45 @@ static struct mlx5_ib_mkey *odp_find(struct mlx5_ib_dev *dev, u32 key)
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 			 unsigned int flags, unsigned int depth);
 
-static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
-			    bool maybe_write)
+/* Cut [*va, *va + *length) to what is inside of [start, start + size). */
+static int odp_clamp(u64 start, u64 size, u64 *va, u64 *length)
 {
-	if (mr->umem->is_dmabuf)
-		return mlx5_odp_fault_dmabuf(mr);
-	/*
-	 * The event does not say whether the peer reads or writes. Where it may
-	 * write, it is given what it takes to.
-	 */
-	if (maybe_write && mr->umem->writable)
-		flags |= IB_ODP_FAULT_WRITE;
-	return mlx5_odp_fault_mr(mr, va, length, flags);
+	u64 first = max(*va, start);
+	u64 last = min(*va + *length - 1, start + size - 1);
+
+	if (first > last)
+		return -EFAULT;
+	*va = first;
+	*length = last - first + 1;
+	return 0;
 }
 
-/* The entries of a memory window or an indirect key that [va, va + length) needs. */
-static int odp_fault_entries(struct mlx5_ib_dev *dev, const u32 *out, unsigned int nr,
-			     u64 va, u64 length, unsigned int flags, unsigned int depth)
+static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags)
 {
-	const struct mlx5_klm *klm = MLX5_ADDR_OF(query_mkey_out, out, bsf0_klm0_pas_mtt0_1);
-	u64 skip = va - MLX5_GET64(query_mkey_out, out, memory_key_mkey_entry.start_addr);
+	/* An implicit region is as long as its umem: it begins at 0, as that does. */
+	u64 size = mr->is_odp_implicit ? mr->umem->length : mr->ibmr.length;
+
+	if (mr->umem->is_dmabuf)
+		return mlx5_odp_fault_dmabuf(mr);
+	if ((flags & ODP_WHOLE_PAGES) && odp_clamp(mr->ibmr.iova, size, &va, &length))
+		return -EFAULT;
+	/* Where the peer may write, it is given what it takes to. */
+	if ((flags & ODP_MAYBE_WRITE) && mr->umem->writable)
+		flags |= IB_ODP_FAULT_WRITE;
+	return mlx5_odp_fault_mr(mr, va, length, flags & ~ODP_FAULT_FLAGS);
+}
+
+/*
+ * The entries of a memory window or an indirect key that [va, va + length) needs.
+ * Those of pinned memory are there. If there are no others it is as if the key were
+ * one of pinned memory: -ENOENT.
+ */
+static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm,
+			     unsigned int nr, u64 skip, u64 length, unsigned int flags,
+			     unsigned int depth)
+{
+	int ret, known = 0;
 	u64 size, part;
-	int ret;
 
 	for (; nr && length; nr--, klm++) {
 		size = be32_to_cpu(klm->bcount);
@@ -179,12 +212,31 @@ static int odp_fault_entries(struct mlx5_ib_dev *dev, const u32 *out, unsigned i
 		part = min(size - skip, length);
 		ret = odp_fault_key(dev, be32_to_cpu(klm->key), be64_to_cpu(klm->va) + skip,
 				    part, flags, depth + 1);
-		if (ret)
+		if (ret && ret != -ENOENT)
 			return ret;
+		known += !ret;
 		length -= part;
 		skip = 0;
 	}
-	return length ? -EFAULT : 0;
+	if (length)
+		return -EFAULT;
+	return known ? 0 : -ENOENT;
+}
+
+/* What QUERY_MKEY said of a window or an indirect key. */
+static int odp_fault_table(struct mlx5_ib_dev *dev, const u32 *out, unsigned int nr, u64 va,
+			   u64 length, unsigned int flags, unsigned int depth)
+{
+	const void *mkc = MLX5_ADDR_OF(query_mkey_out, out, memory_key_mkey_entry);
+	u64 start = MLX5_GET64(mkc, mkc, start_addr);
+
+	if ((flags & ODP_WHOLE_PAGES) && !MLX5_GET(mkc, mkc, length64) &&
+	    odp_clamp(start, MLX5_GET64(mkc, mkc, len), &va, &length))
+		return -EFAULT;
+	if (va < start)
+		return -EFAULT;
+	return odp_fault_entries(dev, MLX5_ADDR_OF(query_mkey_out, out, bsf0_klm0_pas_mtt0_1),
+				 nr, va - start, length, flags & ~ODP_WHOLE_PAGES, depth);
 }
 
 static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, u64 va,
@@ -202,20 +254,16 @@ static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmke
 		return -ENOMEM;
 	ret = mlx5_core_query_mkey(dev->mdev, mmkey->key, out, size);
 	if (!ret)
-		ret = odp_fault_entries(dev, out, mmkey->ndescs, va, length, flags, depth);
+		ret = odp_fault_table(dev, out, mmkey->ndescs, va, length, flags, depth);
 	kvfree(out);
 	return ret;
 }
-
-/* Flags without PREFETCH or WRITE of a peer's request: see odp_fault_region(). */
-#define ODP_MAYBE_WRITE		BIT(31)
 
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 			 unsigned int flags, unsigned int depth)
 {
 	struct mlx5_ib_mkey *mmkey = odp_find(dev, key);
-	bool maybe_write = flags & ODP_MAYBE_WRITE;
-	unsigned int umem_flags = flags & ~ODP_MAYBE_WRITE;
+	struct mlx5_ib_mr *mr;
 	int ret;
 
 	/* Pinned memory is always there, or the access is wrong. */
@@ -223,16 +271,15 @@ static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 		return -ENOENT;
 	switch (mmkey->type) {
 	case MLX5_MKEY_MR:
-		ret = odp_fault_region(container_of(mmkey, struct mlx5_ib_mr, mmkey), va,
-				       length, umem_flags, maybe_write);
+		mr = container_of(mmkey, struct mlx5_ib_mr, mmkey);
+		ret = odp_fault_region(mr, va, length, flags);
 		break;
 	case MLX5_MKEY_IMPLICIT_CHILD:
-		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, umem_flags,
-				       maybe_write);
+		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, flags);
 		break;
 	case MLX5_MKEY_NULL:
-		ret = odp_fault_region(container_of(mmkey, struct mlx5_ib_mr, null_mmkey),
-				       va, length, umem_flags, maybe_write);
+		mr = container_of(mmkey, struct mlx5_ib_mr, null_mmkey);
+		ret = odp_fault_region(mr, va, length, flags);
 		break;
 	case MLX5_MKEY_MW:
 	case MLX5_MKEY_INDIRECT_DEVX:
@@ -388,8 +435,10 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 			continue;
 		}
 		seg += sizeof(*data);
-		if (recv && data->lkey == MLX5_TERMINATE_SCATTER_LIST_LKEY)
+		/* The device's word for the end; firmware may choose another one. */
+		if (recv && data->lkey == dev->mkeys.terminate_scatter_list_mkey)
 			break;
+		count = count ?: ODP_COUNT_ZERO;
 		if (skip >= count) {
 			skip -= count;
 			continue;
@@ -397,11 +446,13 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 		part = min(count - skip, room);
 		ret = odp_fault_key(dev, be32_to_cpu(data->lkey),
 				    be64_to_cpu(data->addr) + skip, part, flags, 0);
-		/* A pinned segment beside paged ones is there. */
 		if (ret && ret != -ENOENT)
 			return ret;
-		known += !ret;
 		skip = 0;
+		/* A pinned segment beside paged ones is there, and takes nothing. */
+		if (ret)
+			continue;
+		known++;
 		room -= part;
 	}
 	return known ? 0 : -EFAULT;
@@ -451,12 +502,16 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 	if (!fault->length)
 		return -EFAULT;
 	ret = odp_fault_key(dev, fault->key, fault->va,
-			    min_t(u64, fault->length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+			    min_t(u64, fault->length, MLX5_ODP_WINDOW),
+			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0);
 	/*
-	 * The key has gone since, as children of implicit regions do. The device
-	 * looks again, and finds another one, or that there is none.
+	 * A child of an implicit region has gone since. The device looks again, and
+	 * does not find its key any more. Of any other key it would find the same as
+	 * before, and ask for the same, for ever.
 	 */
-	return ret == -ENOENT ? 0 : ret;
+	if (ret == -ENOENT && mlx5_odp_child_went(dev, fault->key))
+		return 0;
+	return ret;
 }
 
 /**

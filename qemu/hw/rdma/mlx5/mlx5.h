@@ -68,7 +68,8 @@ enum {
     X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events")
 
 /*
- * Latencies are ns of virtual time.  "hostile" is a mask of MLX5_HOSTILE_*.
+ * Latencies are ns of virtual time.  A memory fault would like to have so many
+ * pages around it, too.  "hostile" is a mask of MLX5_HOSTILE_*.
  * The next fail-count commands of fail-opcode (0xffff: any) are not executed
  * but answered with fail-status, or never, where that is MLX5_FAIL_NEVER.
  */
@@ -76,6 +77,7 @@ enum {
     X(CMD_DELAY, "cmd-delay", 0) X(UMR_DELAY, "umr-delay", 0) \
     X(FAULT_DELAY, "fault-delay", 0) X(RESUME_DELAY, "resume-delay", 0) \
     X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
+    X(FAULT_AROUND, "fault-around", 1) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)

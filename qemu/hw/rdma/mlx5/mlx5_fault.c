@@ -17,6 +17,9 @@
 
 enum {
     TOKEN_LAST = (1 << 24) - 1,
+    MEMORY_PAGE = 12,                   /* shift: events speak of 4 KiB */
+    MEMORY_PAGES = 512,                 /* that one fault names at most */
+    MEMORY_LAST = 1 << 7,
     LATE_NS = 100 * 1000 * 1000,
     STORM = 64,
 };
@@ -85,7 +88,7 @@ static void encode(struct mlx5_eqe_page_fault *e, const Mlx5FaultInfo *info,
         e->rdma.pftype_token = cpu_to_be32((uint32_t)info->type << 24 | token);
         break;
     default:
-        e->memory.flags = 1 << 7;       /* the last of its token: resume it */
+        e->memory.flags = info->more ? 0 : MEMORY_LAST;     /* resume it */
         e->memory.token31_0 = cpu_to_be32(token);
         e->memory.mkey = cpu_to_be32(info->key);
         e->memory.va = cpu_to_be64(info->va);
@@ -105,6 +108,27 @@ static void post(Mlx5Device *dev, const Mlx5FaultInfo *info, uint32_t token)
                            info->wqe_index, info->committed);
     mlx5_event(dev, MLX5_EVENT_TYPE_PAGE_FAULT, info->subtype, &event,
                sizeof(event));
+}
+
+/*
+ * A memory fault names pages, whatever part of them the region has, and more
+ * than one event may belong to a token: the first page, then the others.
+ */
+static void post_parts(Mlx5Device *dev, const Mlx5FaultInfo *info,
+                       uint32_t token)
+{
+    Mlx5FaultInfo part = *info;
+
+    if (info->subtype == MLX5_PFAULT_SUBTYPE_MEMORY && info->op_len > 1 &&
+        info->op_len <= MEMORY_PAGES) {
+        part.op_len = 1;
+        part.more = true;
+        post(dev, &part, token);
+        part.va += 1 << MEMORY_PAGE;
+        part.op_len = info->op_len - 1;
+        part.more = false;
+    }
+    post(dev, &part, token);
 }
 
 /* Lies about a fault, one kind at each turn. */
@@ -161,9 +185,9 @@ static void fault_event(Mlx5Fault *fault)
         return;
     }
     spoil(dev, &info, &token);
-    post(dev, &info, token);
+    post_parts(dev, &info, token);
     if (mlx5_hostile(dev, MLX5_HOSTILE_DUP)) {
-        post(dev, &info, token);
+        post_parts(dev, &info, token);
     }
     if (mlx5_hostile(dev, MLX5_HOSTILE_STORM)) {
         storm(dev);
@@ -224,6 +248,31 @@ static void count_fault(Mlx5Device *dev, const Mlx5FaultInfo *info)
     }
 }
 
+/* By address: no queue and no WQE, just the region and the pages. */
+static void memory_fault(Mlx5Device *dev, Mlx5FaultInfo *info,
+                         const Mlx5Missing *missing)
+{
+    Mlx5Mkey *mkey = mlx5_mkey_find(dev, missing->key);
+    uint64_t last = missing->va, need = info->op_len;
+
+    if (info->subtype == MLX5_PFAULT_SUBTYPE_RDMA) {
+        need -= MIN(need, info->committed);
+    }
+    if (mkey && need) {
+        last += need - 1;
+    }
+    if (mkey && !MLX5_PRM_GET(mkc, mkey->mkc, length64)) {
+        last = MIN(last, MLX5_PRM_GET(mkc, mkey->mkc, start_addr) +
+                         MLX5_PRM_GET(mkc, mkey->mkc, len) - 1);
+    }
+    info->subtype = MLX5_PFAULT_SUBTYPE_MEMORY;
+    info->key = missing->key;
+    info->va = missing->va >> MEMORY_PAGE << MEMORY_PAGE;
+    info->op_len = MIN((last >> MEMORY_PAGE) - (missing->va >> MEMORY_PAGE) + 1,
+                       MEMORY_PAGES);
+    info->packet_len = dev->knob[MLX5_KNOB_FAULT_AROUND];
+}
+
 void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
                       const Mlx5Missing *missing)
 {
@@ -236,12 +285,7 @@ void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
     fault->side = side;
     fault->info = *info;
     if (dev->memory_faults) {
-        /* By address: no queue and no WQE, just the region and the page. */
-        fault->info.subtype = MLX5_PFAULT_SUBTYPE_MEMORY;
-        fault->info.key = missing->key;
-        fault->info.va = missing->va & ~0xfffull;
-        fault->info.op_len = 1;
-        fault->info.packet_len = 0;     /* no prefetch is asked for */
+        memory_fault(dev, &fault->info, missing);
     }
     fault->raised = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     fault->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, fault_timer, fault);

@@ -202,8 +202,9 @@ typedef struct Mlx5FaultInfo {
     uint16_t wqe_index;
     uint32_t committed;
     uint32_t packet_len;
-    uint32_t key, op_len;               /* RDMA and memory faults */
+    uint32_t key, op_len;               /* RDMA faults; memory faults: pages */
     uint64_t va;
+    bool more;                          /* memory faults: not the last event */
 } Mlx5FaultInfo;
 
 /* The QP's side waits from now on until the driver resumes it. */

@@ -12,6 +12,7 @@
 
 enum {
     INLINE_SEG = 1u << 31,
+    COUNT_ZERO = 1u << 31,              /* bytes that a count of 0 stands for */
     EXTENDED_AV = 1u << 31,             /* the datagram segment is 48 bytes */
     DS = 16,
 };
@@ -77,6 +78,7 @@ static bool parse_data(Cursor *c, Mlx5SgList *list, bool recv)
         if (recv && sge.key == MLX5_TERMINATE_LKEY) {
             return true;
         }
+        sge.len = count ?: COUNT_ZERO;
         if (!add_sge(list, sge)) {
             return false;
         }
