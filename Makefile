@@ -48,7 +48,7 @@ kunit:
 selftest:
 	@$(D)/selftest $(CONFIG)
 
-## make interop [T=glob DEV=mlx5] real RDMA clients on rxe, compared with stock
+## make interop [T=glob DEV=mlx5|mlx5-memory] real RDMA clients on rxe, compared with stock
 interop:
 	@$(D)/interop/run $(CONFIG)
 

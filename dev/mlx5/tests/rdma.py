@@ -5,6 +5,7 @@ a verb.  Everything is real: pyverbs, libibverbs, libmlx5, the kernel's driver.
 import ctypes
 import mmap
 import os
+import subprocess
 import time
 
 from pyverbs.addr import AHAttr
@@ -53,6 +54,12 @@ class Buffer:
         length = self.length - offset if length is None else length
         if LIBC.mprotect(ctypes.c_void_p(self.address + offset), ctypes.c_size_t(length), prot):
             raise OSError(ctypes.get_errno(), "mprotect")
+
+
+def fences():
+    """How often an adapter was taken off the bus."""
+    log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout
+    return log.count("is taken off the bus")
 
 
 def pfn(address):

@@ -10,7 +10,7 @@ import pyverbs.enums as e
 from pyverbs.mr import DmaBufMR
 
 from mlx5ctl import Adapter
-from rdma import ALL, PAGE, Buffer, End, pair, pattern
+from rdma import ALL, PAGE, Buffer, End, fences, pair, pattern
 
 FD, MOVE = 0x7801, 0x7802           # exporter.c: EXPORTER_*
 UMR_FAILS = 1 << 10                 # MLX5_HOSTILE_UMR
@@ -50,7 +50,7 @@ class Dmabuf(unittest.TestCase):
         self.src = Buffer(PAGES * PAGE)
         self.src[:] = pattern(self.src.length, 7)
         self.smr = self.near.region(self.src)
-        self.resets = self.adapter["resets"]
+        self.fences = fences()
         self.violations = self.adapter["dma-violations"]
         self.addCleanup(self.adapter.__setitem__, "hostile-every", 1)
         self.addCleanup(self.adapter.__setitem__, "hostile", 0)
@@ -71,7 +71,7 @@ class Dmabuf(unittest.TestCase):
 
     def others_go_on(self):
         self.adapter["hostile"] = 0
-        self.assertEqual(self.adapter["resets"], self.resets)
+        self.assertEqual(fences(), self.fences)
         self.assertEqual(self.adapter["dma-violations"], self.violations)
         memory = Exported()
         self.anew()

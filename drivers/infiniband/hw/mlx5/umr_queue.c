@@ -219,6 +219,9 @@ static void umrq_kill(struct mlx5r_umrq *q, const char *why)
 
 	mlx5_ib_err(q->dev, "%s\n", why);
 	mlx5_fence_dma(q->dev->mdev);
+	/* The recovery uses the first UMR and its key, which must not end before. */
+	if (current_work() != &q->recovery)
+		flush_work(&q->recovery);
 	spin_lock_bh(&q->lock);
 	q->state = UMRQ_DEAD;
 	list_for_each_entry_safe(umr, next, &q->posted, entry)

@@ -313,6 +313,7 @@ Mlx5CmdFn mlx5_query_vport_context, mlx5_modify_vport_context;
 Mlx5CmdFn mlx5_query_vport_gid, mlx5_query_vport_pkey, mlx5_access_reg;
 Mlx5CmdFn mlx5_query_special_contexts, mlx5_mad_ifc, mlx5_query_vport_counter;
 /* mlx5_res */
+Mlx5CmdFn mlx5_create_psv, mlx5_destroy_psv;
 Mlx5CmdFn mlx5_alloc_pd, mlx5_dealloc_pd, mlx5_alloc_xrcd, mlx5_dealloc_xrcd;
 Mlx5CmdFn mlx5_alloc_td, mlx5_dealloc_td, mlx5_alloc_uar, mlx5_dealloc_uar;
 Mlx5CmdFn mlx5_create_uctx, mlx5_destroy_uctx, mlx5_create_umem;

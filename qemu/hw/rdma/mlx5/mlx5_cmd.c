@@ -138,6 +138,8 @@ static const Mlx5CmdDesc commands[] = {
     CMD(DESTROY_MKEY, mlx5_destroy_mkey, destroy_mkey),
     CMD(QUERY_MKEY, mlx5_query_mkey, query_mkey),
     CMD(PAGE_FAULT_RESUME, mlx5_page_fault_resume, page_fault_resume),
+    CMD(CREATE_PSV, mlx5_create_psv, create_psv),
+    CMD(DESTROY_PSV, mlx5_destroy_psv, destroy_psv),
 
     CMD(CREATE_QP, mlx5_create_qp, create_qp),
     CMD(DESTROY_QP, mlx5_destroy_qp, destroy_qp),

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Re-registration, and another thread that ends the new region before it returns."""
+import os
+import subprocess
+import threading
+import time
+import unittest
+
+import pyverbs.enums as e
+from pyverbs.pd import PD
+from pyverbs.device import Context
+from pyverbs.mr import MR
+
+from rdma import ODP, PAGE, Buffer
+
+REREG_MR, DEREG_MR = 11, 13         # IB_USER_VERBS_CMD_*
+
+
+def command(number, body, out_words=0):
+    return (number.to_bytes(4, "little") + ((8 + len(body)) // 4).to_bytes(2, "little") +
+            out_words.to_bytes(2, "little") + body)
+
+
+def uverbs():
+    """The descriptor of the device that was opened last."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("/dev/infiniband/uverbs"):
+                found.append(int(name))
+        except FileNotFoundError:
+            pass
+    return max(found)
+
+
+class Reregistration(unittest.TestCase):
+    def stall(self, symbol):
+        """The next call of this function waits for 3 s."""
+        if "STALL" not in os.environ:
+            self.skipTest("the module stall was not built")
+        subprocess.run(["insmod", os.environ["STALL"], f"symbol={symbol}", "sleep=1", "ms=3000"],
+                       check=True)
+        self.addCleanup(subprocess.run, ["rmmod", "stall"], check=True)
+
+    def stalled(self):
+        with open("/sys/module/stall/parameters/stalled") as file:
+            return int(file.read())
+
+    def test_regress_the_new_region_is_not_read_when_it_may_be_gone(self):
+        """What it read is seen by KASAN."""
+        pd = PD(Context(name="mlx5_0"))
+        fd = uverbs()
+        buffer, answer = Buffer(4 * PAGE), Buffer(PAGE)
+        mr = MR(pd, buffer.length, ODP, address=buffer.address)
+        handle = mr.handle.to_bytes(4, "little")
+        flags = e.IBV_REREG_MR_CHANGE_TRANSLATION
+        words = (buffer.address, buffer.length, buffer.address, 0)
+        again = (answer.address.to_bytes(8, "little") + handle + flags.to_bytes(4, "little") +
+                 b"".join(word.to_bytes(8, "little") for word in words))
+        written = []
+        thread = threading.Thread(target=lambda: written.append(
+            os.write(fd, command(REREG_MR, again, 2))))
+        self.stall("rdma_lookup_put_uobject")
+        thread.start()
+        while not self.stalled():       # it gives the old region's handle back
+            time.sleep(0.01)
+        os.write(fd, command(DEREG_MR, handle))
+        self.assertEqual(written, [])
+        thread.join()
+        self.assertEqual(len(written), 1)
+        self.assertNotIn(answer[0:4], (bytes(4), mr.lkey.to_bytes(4, "little")))
