@@ -56,6 +56,12 @@ class Buffer:
             raise OSError(ctypes.get_errno(), "mprotect")
 
 
+def ours():
+    """Which driver it is: stock's answers a UMR that failed with a WARNING, and goes on."""
+    with open("/proc/kallsyms") as file:
+        return any(" mlx5r_umrq_post" in line for line in file)
+
+
 def fences():
     """How often an adapter was taken off the bus."""
     log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout
