@@ -10,7 +10,8 @@ D := dev
 export PINLESS_CMD := $(value CMD)
 export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
-export MEM SMP DEV MLX5 IOMMU REBOOT SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER KMEMLEAK REPEAT
+export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER
+export KMEMLEAK REPEAT
 
 .PHONY: help tree kernel image qemu vm kunit selftest interop mlx5 hostile check check-long \
 	demo bench consumers refresh series clean clean-cache
@@ -30,7 +31,8 @@ kernel:
 image:
 	@$(D)/kernel -i $(or $(CONFIG),demo)
 
-## make qemu                    Debian's QEMU with our mlx5 adapter (DEV=mlx5)
+## make qemu [SANITIZE=1]       Debian's QEMU with our mlx5 adapter (DEV=mlx5); with
+##                              sanitizers: SANITIZE=1 make mlx5 runs that one
 qemu:
 	@$(D)/qemu
 

@@ -22,6 +22,7 @@ from common import ROOT, fail, note
 
 OUT = os.path.join(ROOT, "out", "vm")
 BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
+SLOWER = 4                          # a QEMU with sanitizers
 PACKAGES = ("qemu-system-x86", "build-essential", "iproute2", "rdma-core", "python3")
 
 
@@ -57,6 +58,22 @@ def adapters(opts):
     """How many of our mlx5 adapters the guest gets: DEV=mlx5 is one, mlx5x2 two."""
     return max({"mlx5": 1, "mlx5x2": 2}.get(word, 0)
                for word in (opts.get("dev") or "").split(","))
+
+
+def sanitized():
+    """SANITIZE=1: our QEMU is the one with sanitizers in it."""
+    return os.environ.get("SANITIZE", "0") not in ("", "0")
+
+
+def qemu_env(opts):
+    """What is freed is overwritten at once, where asked: a use of it shows."""
+    env = dict(os.environ)
+    if opts.get("perturb"):
+        env["MALLOC_PERTURB_"] = "165"
+    # QEMU leaves what it has to the end of the process.
+    env["ASAN_OPTIONS"] = "detect_leaks=0:detect_stack_use_after_return=0"
+    env["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    return env
 
 
 @functools.lru_cache(maxsize=None)
@@ -160,13 +177,25 @@ def violations(folder, allow):
                 not (allow and re.search(allow, line))]
 
 
+def sanitizer_reports(folder):
+    """What the sanitizers say of the adapter; of the rest of QEMU, only what
+    ends it.  A report begins with its error and goes on with a stack."""
+    with open(os.path.join(folder, "qemu.log"), errors="replace") as file:
+        lines = [line.rstrip() for line in file]
+    starts = [nr for nr, line in enumerate(lines)
+              if "runtime error:" in line or "ERROR: AddressSanitizer" in line]
+    blocks = [lines[start:end] for start, end in zip(starts, starts[1:] + [len(lines)])]
+    return [block for block in blocks if "AddressSanitizer" in block[0] or
+            any("hw/rdma/mlx5" in line for line in block)]
+
+
 def judge(folder, nonce, ended, allow):
     """(status, reason, splats) from the verdict port and the kernel's console."""
     with open(os.path.join(folder, "kernel.log"), errors="replace") as file:
         lines = file.readlines()
     with open(os.path.join(folder, "verdict"), errors="replace") as file:
         verdict = file.read()
-    splats = splat.find(lines, allow) + violations(folder, allow)
+    splats = splat.find(lines, allow) + violations(folder, allow) + sanitizer_reports(folder)
     found = re.search(rf"^exit {nonce} (\d+) (\d+) end$", verdict, re.M)
     if splats:
         return 125, f"the kernel or the adapter reported {len(splats)} problem(s)", splats
@@ -201,14 +230,14 @@ def boot(kernel, cmd, opts, accel):
     nonce = secrets.token_hex(16)
     initrd = initramfs.make(folder, nonce, cmd, opts)
     args = qemu_args(kernel, initrd, folder, opts, accel)
-    timeout = float(opts.get("timeout") or 1800)
+    timeout = float(opts.get("timeout") or 1800) * (SLOWER if sanitized() else 1)
     start = time.monotonic()
     if opts.get("interactive"):
         ended = subprocess.run(args).returncode
     else:
         with open(os.path.join(folder, "qemu.log"), "wb") as log, \
                 subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=log) as process:
+                                 stderr=log, env=qemu_env(opts)) as process:
             try:
                 ended = pump(process, opts, folder, start + timeout)
             except BaseException:
