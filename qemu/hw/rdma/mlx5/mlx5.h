@@ -165,6 +165,8 @@ struct Mlx5Device {
     MemoryRegion bar, msix_bar, test;
     uint8_t iseg[MLX5_ISEG_SIZE];
     QEMUTimer *health, *disable;
+    QEMUTimer *interrupt;               /* raises vectors */
+    uint32_t vectors;                   /* a bit each, not yet raised */
     uint64_t test_scratch;              /* survives a reset */
     uint64_t test_key, test_index;      /* whose translation is asked for */
     uint64_t nr_resets;
@@ -195,6 +197,7 @@ static inline void mlx5_count(Mlx5Device *dev, unsigned counter, uint64_t n)
 }
 
 /* ---- mlx5_pci ---- */
+/* Soon: the store may end the device, so it is not made on the spot. */
 void mlx5_interrupt(Mlx5Device *dev, unsigned vector);
 /* Back to the state after power-on; every timer of the device is cancelled. */
 void mlx5_reset_all(Mlx5Device *dev);

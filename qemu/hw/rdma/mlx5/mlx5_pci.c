@@ -102,13 +102,44 @@ bool mlx5_hostile(Mlx5Device *dev, uint32_t kind)
 
 /* ---- interrupts ---- */
 
+/*
+ * The engines only note a vector.  What an MSI-X entry addresses is up to the
+ * guest: the store may hit the configuration space and reset this adapter, or
+ * switch its slot off and destroy it.  So it is made from a timer of its own,
+ * with no engine on the stack, and not from a QEMUBH: under -icount the timers
+ * of the virtual clock run at an exact instruction, and bottom halves do not.
+ */
 void mlx5_interrupt(Mlx5Device *dev, unsigned vector)
 {
     if (dev->removed || vector >= MLX5_NR_VECTORS) {
         return;
     }
-    mlx5_count(dev, MLX5_COUNTER_INTERRUPTS, 1);
-    msix_notify(PCI_DEVICE(dev), vector);
+    dev->vectors |= 1u << vector;
+    timer_mod_ns(dev->interrupt, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
+}
+
+static void interrupt_timer(void *opaque)
+{
+    Mlx5Device *dev = opaque;
+
+    /* One of these stores may be what ends the device. */
+    object_ref(OBJECT(dev));
+    while (dev->vectors) {
+        unsigned vector = ctz32(dev->vectors);
+
+        dev->vectors &= ~(1u << vector);
+        if (!dev->removed) {
+            mlx5_count(dev, MLX5_COUNTER_INTERRUPTS, 1);
+            msix_notify(PCI_DEVICE(dev), vector);
+        }
+    }
+    object_unref(OBJECT(dev));
+}
+
+static void interrupt_cancel(Mlx5Device *dev)
+{
+    dev->vectors = 0;
+    timer_del(dev->interrupt);
 }
 
 /* ---- BAR 0 ---- */
@@ -267,6 +298,7 @@ void mlx5_reset_objects(Mlx5Device *dev)
 
 void mlx5_reset_all(Mlx5Device *dev)
 {
+    interrupt_cancel(dev);
     mlx5_cmd_reset(dev);
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
@@ -302,6 +334,7 @@ static void init_parts(Mlx5Device *dev)
     mlx5_srq_init(dev);
     mlx5_fault_init(dev);
     mlx5_caps_reset(dev);
+    dev->interrupt = timer_new_ns(QEMU_CLOCK_VIRTUAL, interrupt_timer, dev);
     dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
     iseg_reset(dev);
     dev->dma_pages = g_hash_table_new(NULL, NULL);
@@ -373,6 +406,7 @@ static void device_exit(PCIDevice *pci)
     }
     timer_free(dev->health);
     timer_free(dev->disable);
+    timer_free(dev->interrupt);
     g_hash_table_destroy(dev->dma_pages);
     msix_uninit(pci, &dev->msix_bar, &dev->msix_bar);
 }
