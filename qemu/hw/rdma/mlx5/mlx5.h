@@ -273,6 +273,7 @@ void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);
 void mlx5_fabric_join(Mlx5Device *dev);
 void mlx5_fabric_leave(Mlx5Device *dev);
 void mlx5_fabric_reset(Mlx5Device *dev);        /* multicast groups go */
+void mlx5_fabric_detach(Mlx5Device *dev, uint32_t qpn);
 uint64_t mlx5_fabric_guid(const Mlx5Device *dev);
 void mlx5_fabric_gid(const Mlx5Device *dev, uint8_t *gid);
 

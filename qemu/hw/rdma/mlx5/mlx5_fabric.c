@@ -24,7 +24,20 @@ void mlx5_fabric_join(Mlx5Device *dev)
     QLIST_INSERT_HEAD(&adapters, dev, fabric_entry);
 }
 
-static void drop_groups(Mlx5Device *dev)
+/* Memberships are by number: the next QP of that number has none of them. */
+void mlx5_fabric_detach(Mlx5Device *dev, uint32_t qpn)
+{
+    Mlx5McGroup *group, *next;
+
+    QLIST_FOREACH_SAFE(group, &dev->mc_groups, entry, next) {
+        if (group->qpn == qpn) {
+            QLIST_REMOVE(group, entry);
+            g_free(group);
+        }
+    }
+}
+
+void mlx5_fabric_reset(Mlx5Device *dev)
 {
     Mlx5McGroup *group, *next;
 
@@ -34,14 +47,8 @@ static void drop_groups(Mlx5Device *dev)
     }
 }
 
-void mlx5_fabric_reset(Mlx5Device *dev)
-{
-    drop_groups(dev);
-}
-
 void mlx5_fabric_leave(Mlx5Device *dev)
 {
-    drop_groups(dev);
     QLIST_REMOVE(dev, fabric_entry);
 }
 

@@ -288,6 +288,7 @@ static void config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int len)
 void mlx5_reset_objects(Mlx5Device *dev)
 {
     /* What uses goes before what is used; QPs cancel their own faults. */
+    mlx5_fabric_reset(dev);
     mlx5_qp_reset(dev);
     mlx5_fault_reset(dev);
     mlx5_srq_reset(dev);

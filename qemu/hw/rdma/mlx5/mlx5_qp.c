@@ -60,6 +60,7 @@ void mlx5_qp_error(Mlx5QP *qp, uint8_t event)
     }
     set_state(qp, MLX5_QP_STATE_ERR);
     mlx5_fault_cancel(qp);
+    qp->flush_ns = 0;
     mlx5_recv_flush(qp);
     mlx5_send_kick(qp);
     if (event) {
@@ -178,6 +179,7 @@ uint8_t mlx5_destroy_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
     uint32_t qpn = MLX5_PRM_GET(destroy_qp_in, cmd->in, qpn);
 
     trace_mlx5_qp_destroy(qpn);
+    mlx5_fabric_detach(dev, qpn);
     return mlx5_table_del(&dev->qps, qpn) ? MLX5_CMD_STAT_OK
                                           : MLX5_CMD_STAT_BAD_RES_ERR;
 }
