@@ -80,8 +80,8 @@ class End:
     """One end of a reliable connection; on: another end, whose domain it shares."""
 
     def __init__(self, device, kind=e.IBV_QPT_RC, on=None, depth=64, srq=None, rnr_retry=7,
-                 retry=7, timeout=10):
-        self.context = on.context if on else Context(name=device)
+                 retry=7, timeout=10, context=None):
+        self.context = on.context if on else context or Context(name=device)
         self.pd = on.pd if on else PD(self.context)
         self.cq = CQ(self.context, 4 * depth)
         cap = QPCap(max_send_wr=depth, max_recv_wr=0 if srq else depth, max_send_sge=4,

@@ -11,6 +11,7 @@ import unittest
 
 import pyverbs.enums as e
 from pyverbs.mr import MR
+from pyverbs.qp import QPAttr
 from pyverbs.srq import SRQ, SrqAttr, SrqInitAttr
 from pyverbs.wr import SGE, RecvWR
 
@@ -439,7 +440,70 @@ class Storm(OdpTest):
         self.run_beside(what)
 
 
+class Gone(OdpTest):
+    """A responder that goes while it waits for a page.  Its requester hears nothing
+    more, of nobody, and says so when its retries are over."""
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.adapter.__setitem__, "fault-delay", self.adapter["fault-delay"])
+
+    def operation(self, near, far, opcode):
+        mr = near.region(self.src)      # until the end of the test
+        length = 8 if opcode == e.IBV_WR_ATOMIC_FETCH_AND_ADD else 4 * PAGE
+        if opcode == e.IBV_WR_SEND:
+            far.post_recv(self.dmr, self.dst.address, self.dst.length)
+            near.post(opcode, mr, self.src.address, length)
+        else:
+            near.post(opcode, mr, self.src.address, length, self.dst.address, self.dmr.rkey)
+        self.addCleanup(mr.close)
+
+    def faults(self):
+        return self.since("faults-rdma") + self.since("faults-rq")
+
+    def goes(self, way):
+        self.adapter["fault-delay"] = 10 ** 12      # longer than the test
+        for opcode in (e.IBV_WR_RDMA_WRITE, e.IBV_WR_SEND, e.IBV_WR_RDMA_READ,
+                       e.IBV_WR_ATOMIC_FETCH_AND_ADD):
+            near = End(self.first, retry=2, timeout=8)
+            far = End(self.second, on=self.far)
+            near.connect(far)
+            far.connect(near)
+            before = self.faults()
+            with self.subTest(opcode=opcode):
+                self.operation(near, far, opcode)
+                with self.assertRaises(TimeoutError):
+                    near.completion(0.2)
+                self.assertEqual(self.faults(), before + 1)
+                way(far)
+                self.assertEqual(near.status(10), e.IBV_WC_RETRY_EXC_ERR)
+
+    def test_regress_its_queue_pair_is_destroyed(self):
+        self.goes(lambda far: far.qp.close())
+
+    def test_regress_its_queue_pair_breaks(self):
+        self.goes(lambda far: far.fail())
+
+    def test_regress_its_queue_pair_is_reset(self):
+        self.goes(lambda far: far.qp.modify(QPAttr(qp_state=e.IBV_QPS_RESET), e.IBV_QP_STATE))
+
+    def test_one_that_takes_its_time_is_not_gone(self):
+        self.adapter["fault-delay"] = 500 * 10 ** 6
+        near = End(self.first, retry=1, timeout=8)
+        far = End(self.second, on=self.far)
+        near.connect(far)
+        far.connect(near)
+        self.operation(near, far, e.IBV_WR_RDMA_WRITE)
+        self.assertEqual(near.status(), e.IBV_WC_SUCCESS)
+        self.assertGreater(self.faults(), 0)
+        self.assertEqual(self.dst[:4 * PAGE], self.src[:4 * PAGE])
+
+
 class Across(Kinds):
+    second = "mlx5_1"
+
+
+class GoneAcross(Gone):
     second = "mlx5_1"
 
 

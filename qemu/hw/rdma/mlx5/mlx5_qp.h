@@ -64,6 +64,7 @@ typedef struct Mlx5Send {
     unsigned rnr, retries;
     Mlx5SgList sgl;
     uint64_t done;                      /* bytes that are where they belong */
+    uint8_t datagram[MLX5_UD_MTU];      /* UD: those bytes */
 } Mlx5Send;
 
 /* A UMR WQE that takes its time, beside others of its queue. */
@@ -94,6 +95,7 @@ struct Mlx5QP {
 
     QEMUTimer *timer;                   /* runs the requester */
     QEMUTimer *rq_timer;                /* in error: flushes late receives */
+    int64_t flush_ns;                   /* when it looks again */
     QEMUTimer *umr_timer;
     QSIMPLEQ_HEAD(, Mlx5UmrWqe) umrs;
     Mlx5Send send;
@@ -138,7 +140,6 @@ bool mlx5_qp_has_srq(const Mlx5QP *qp);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
 void mlx5_send_timer(void *qp);
 void mlx5_umr_timer(void *qp);
-void mlx5_send_flush(Mlx5QP *qp);
 void mlx5_send_reset(Mlx5QP *qp);
 /* Completes the current WQE with an error and breaks the QP. */
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
@@ -148,6 +149,7 @@ bool mlx5_wqe_parse_send(Mlx5QP *qp, Mlx5Send *send);
 bool mlx5_wqe_parse_recv(Mlx5SgList *list, const uint8_t *wqe, size_t len);
 
 /* ---- mlx5_sgl: between a list of segments and a buffer ---- */
+/* May stop short, as mlx5_mem_copy() does. */
 Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
                          const Mlx5SgList *list, uint64_t off, void *buf,
                          size_t len, size_t *done, Mlx5Missing *missing);
@@ -169,6 +171,7 @@ typedef struct Mlx5Packet {
     uint8_t *data;
     size_t len;                         /* of data */
     uint64_t off;                       /* of data in the message */
+    uint64_t deadline;                  /* UD: mlx5_work() to stop at */
     size_t done;                        /* out: bytes of data consumed */
 } Mlx5Packet;
 

@@ -2,15 +2,19 @@
 /*
  * The responder: what a message does at the QP that it reaches.
  *
- * Called by the steps of the requester.  An answer of DONE says that
- * packet->done bytes are in place, which may be fewer than were brought: the
- * rest comes again.  WAIT says that a page is missing and none was; the
- * resume of the fault wakes the requester.
+ * Called by the steps of the requester, while no fault is outstanding here.  An
+ * answer of DONE says that packet->done bytes are in place, which may be fewer
+ * than were brought: the rest comes again.  WAIT says that a page is missing
+ * and none was; the resume of the fault wakes the requester.
  */
 #include "mlx5_qp.h"
 #include "trace.h"
 
-enum { FLUSH_POLL_NS = 1000 * 1000, VENDOR_NONE = 0 };
+enum {
+    WQES_PER_FLUSH = 256,
+    FLUSH_MIN_NS = 1 * SCALE_MS,
+    FLUSH_MAX_NS = 128 * SCALE_MS,
+};
 
 Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
 {
@@ -288,9 +292,6 @@ Mlx5Answer mlx5_recv_send(Mlx5QP *qp, Mlx5Packet *p)
 {
     Mlx5Answer answer;
 
-    if (qp->fault[MLX5_SIDE_RECV]) {
-        return MLX5_ANSWER_WAIT;
-    }
     note_source(qp, p);
     answer = recv_begin(qp, p);
     if (answer != MLX5_ANSWER_DONE) {
@@ -320,9 +321,6 @@ Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p)
     bool imm = p->send->opcode == MLX5_OPCODE_RDMA_WRITE_IMM;
     Mlx5Answer answer;
 
-    if (qp->fault[MLX5_SIDE_RECV]) {
-        return MLX5_ANSWER_WAIT;
-    }
     note_source(qp, p);
     if (!MLX5_PRM_GET(qpc, qp->qpc, rwe)) {
         return refuse(qp);
@@ -344,9 +342,6 @@ Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p)
 
 Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p)
 {
-    if (qp->fault[MLX5_SIDE_RECV]) {
-        return MLX5_ANSWER_WAIT;
-    }
     note_source(qp, p);
     if (!MLX5_PRM_GET(qpc, qp->qpc, rre)) {
         return refuse(qp);
@@ -372,9 +367,6 @@ Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p)
     Mlx5Result result;
     uint64_t addr, value;
 
-    if (qp->fault[MLX5_SIDE_RECV]) {
-        return MLX5_ANSWER_WAIT;
-    }
     note_source(qp, p);
     if (s->raddr % 8) {
         mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR);
@@ -440,8 +432,9 @@ static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
     uint8_t whole[MLX5_GRH + MLX5_UD_MTU];
     Mlx5Packet q = *p;
     uint8_t opcode = send_cqe_opcode(p->send->opcode);
+    uint64_t start = mlx5_work();
 
-    if (!mlx5_qp_is_ud(qp) || !qkey_matches(qp, p) ||
+    if (!mlx5_qp_is_ud(qp) || !qkey_matches(qp, p) || start > p->deadline ||
         (qp->state != MLX5_QP_STATE_RTR && qp->state != MLX5_QP_STATE_RTS) ||
         recv_begin(qp, p) != MLX5_ANSWER_DONE) {
         mlx5_count(qp->dev, MLX5_COUNTER_DROPS, 1);
@@ -460,6 +453,11 @@ static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
     }
     /* Without a GRH its 40 bytes are left as they are. */
     for (uint64_t off = grh ? 0 : MLX5_GRH; q.len; ) {
+        if (mlx5_work() - start > MLX5_WORK_WHOLE) {
+            complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+            mlx5_qp_error(qp, 0);
+            return;
+        }
         if (recv_scatter(qp, &q, off) != MLX5_ANSWER_DONE) {
             return;
         }
@@ -506,6 +504,10 @@ void mlx5_recv_fault_failed(Mlx5QP *qp)
     Mlx5QP *from = dev ? mlx5_qp_get(dev, qp->recv.src_qpn) : NULL;
     bool recv = qp->recv.active;
 
+    /* The number may be another's by now. */
+    if (from && mlx5_recv_peer(from) != qp) {
+        from = NULL;
+    }
     if (recv) {
         complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
     }
@@ -519,11 +521,12 @@ void mlx5_recv_fault_failed(Mlx5QP *qp)
 /*
  * Every receive WQE of the QP's own queue comes back in error.  One that is
  * posted later rings no doorbell: the record is looked at again and again, as
- * long as the QP stays in error.
+ * long as the QP stays in error, but less and less often where nothing comes.
  */
 void mlx5_recv_flush(Mlx5QP *qp)
 {
     uint8_t wqe[MLX5_MAX_WQE];
+    unsigned n;
 
     if (qp->recv.active) {
         complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
@@ -532,14 +535,16 @@ void mlx5_recv_flush(Mlx5QP *qp)
         return;
     }
     qp->recv.srqn = 0;
-    for (unsigned n = 0; n < qp->rq_entries; n++) {
+    for (n = 0; n < WQES_PER_FLUSH; n++) {
         if (!rq_take(qp, wqe, &qp->recv.wqe_index)) {
             break;
         }
         complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
     }
+    qp->flush_ns = n ? FLUSH_MIN_NS
+                     : MIN(MAX(2 * qp->flush_ns, FLUSH_MIN_NS), FLUSH_MAX_NS);
     timer_mod_ns(qp->rq_timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
-                 FLUSH_POLL_NS);
+                 (n == WQES_PER_FLUSH ? 0 : qp->flush_ns));
 }
 
 void mlx5_recv_timer(void *opaque)

@@ -5,14 +5,16 @@
  * One WQE of a queue is in progress at a time; a step moves up to MLX5_PIECE
  * bytes and comes back to the main loop, so that one QP's megabytes do not
  * hold up another's UMR.  What stops a step is a local fault (the resume
- * kicks), the peer's fault (its resume kicks us), no receive WQE (a timer) or
- * silence (a timer, and an error in the end).
+ * kicks), the peer's fault (its resume kicks us, and a timer sees whether there
+ * still is a peer), no receive WQE (a timer) or silence (a timer, and an error
+ * in the end).
  */
 #include "mlx5_qp.h"
 #include "trace.h"
 
 enum {
     PIECES_PER_RUN = 16,
+    WQES_PER_FLUSH = 256,
     SMALL_TIMEOUT = 17,                 /* 4.096 us << 17 = 0.54 s */
     INFINITE_RNR = 7,
 };
@@ -171,31 +173,42 @@ static bool sq_take(Mlx5QP *qp)
     return true;
 }
 
-/* After an error nothing is done any more, but all of it is completed. */
-void mlx5_send_flush(Mlx5QP *qp)
+/* The oldest WQE that is not completed yet; false: there is none. */
+static bool flush_one(Mlx5QP *qp)
 {
-    Mlx5UmrWqe *umr;
+    Mlx5UmrWqe *umr = QSIMPLEQ_FIRST(&qp->umrs);
 
-    while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
+    if (umr) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
         complete_bad(qp, MLX5_OPCODE_UMR, umr->index,
                      MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
         g_free(umr);
+        return true;
     }
-    if (qp->send.active) {
-        qp->send.active = false;
-        complete_bad(qp, qp->send.opcode, qp->send.index,
-                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    }
-    for (unsigned n = 0; n < qp->sq_entries && sq_has_work(qp); n++) {
+    if (!qp->send.active) {
+        if (!sq_has_work(qp)) {
+            return false;
+        }
         if (!sq_take(qp)) {
             qp->sq_ci = qp->sq_known;
-            break;
+            return false;
         }
-        qp->send.active = false;
-        complete_bad(qp, qp->send.opcode, qp->send.index,
-                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
     }
+    qp->send.active = false;
+    complete_bad(qp, qp->send.opcode, qp->send.index,
+                 MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    return true;
+}
+
+/* After an error nothing is done any more, but all of it is completed. */
+static void send_flush(Mlx5QP *qp)
+{
+    for (unsigned n = 0; n < WQES_PER_FLUSH; n++) {
+        if (!flush_one(qp)) {
+            return;
+        }
+    }
+    mlx5_send_kick(qp);
 }
 
 /* ---- UMR: beside each other, completed in order ---- */
@@ -225,12 +238,14 @@ void mlx5_umr_timer(void *opaque)
 {
     Mlx5QP *qp = opaque;
     int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    uint64_t start = mlx5_work();
     Mlx5UmrWqe *umr;
     uint8_t syndrome;
 
     /* The first that fails is the last executed: the flush has the rest. */
     while (qp->state != MLX5_QP_STATE_ERR &&
-           (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now) {
+           (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now &&
+           mlx5_work() - start < MLX5_WORK_RUN) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
         syndrome = mlx5_umr_execute(qp, umr->wqe, umr->wqe_len);
         if (syndrome) {
@@ -354,6 +369,8 @@ static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
         qp->send.rnr = qp->send.retries = 0;
         return true;
     case MLX5_ANSWER_WAIT:
+        /* Its resume wakes us; nothing does if the peer goes before that. */
+        arm(qp, MAX(ack_timeout_ns(qp), SCALE_MS));
         break;
     case MLX5_ANSWER_RNR:
         on_rnr(qp, peer);
@@ -374,6 +391,20 @@ static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
     return false;
 }
 
+/* Who answers, if that one is there and has no page missing. */
+static Mlx5QP *find_peer(Mlx5QP *qp)
+{
+    Mlx5QP *peer = mlx5_recv_peer(qp);
+
+    if (!peer) {
+        on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+    } else if (peer->fault[MLX5_SIDE_RECV]) {
+        on_answer(qp, peer, MLX5_ANSWER_WAIT);
+        peer = NULL;
+    }
+    return peer;
+}
+
 typedef Mlx5Answer RecvFn(Mlx5QP *peer, Mlx5Packet *p);
 
 /* Sends and writes: local memory to the peer. */
@@ -381,10 +412,10 @@ static bool step_out(Mlx5QP *qp, uint8_t *buf, RecvFn *recv)
 {
     Mlx5Send *s = &qp->send;
     Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
-    Mlx5QP *peer = mlx5_recv_peer(qp);
+    Mlx5QP *peer = find_peer(qp);
 
     if (!peer) {
-        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+        return false;
     }
     if (s->sgl.len > s->done &&
         !local_copy(qp, buf, MIN(s->sgl.len - s->done, MLX5_PIECE), false,
@@ -406,11 +437,11 @@ static bool step_read(Mlx5QP *qp, uint8_t *buf)
 {
     Mlx5Send *s = &qp->send;
     Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
-    Mlx5QP *peer = mlx5_recv_peer(qp);
+    Mlx5QP *peer = find_peer(qp);
     size_t done = 0;
 
     if (!peer) {
-        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
+        return false;
     }
     p.len = MIN(s->sgl.len - s->done, MLX5_PIECE);
     if (!on_answer(qp, peer, mlx5_recv_read(peer, &p))) {
@@ -432,15 +463,13 @@ static bool step_atomic(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
     Mlx5Packet p = { .from = qp, .send = s };
-    Mlx5QP *peer = mlx5_recv_peer(qp);
+    Mlx5QP *peer;
     uint64_t found;
     size_t done = 0;
 
-    if (!peer) {
-        return on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
-    }
     if (!s->executed) {
-        if (!on_answer(qp, peer, mlx5_recv_atomic(peer, &p))) {
+        peer = find_peer(qp);
+        if (!peer || !on_answer(qp, peer, mlx5_recv_atomic(peer, &p))) {
             return false;
         }
         s->executed = true;
@@ -459,27 +488,31 @@ static bool step_atomic(Mlx5QP *qp)
     return true;
 }
 
-static bool step_datagram(Mlx5QP *qp, uint8_t *buf)
+/* Gathered step by step, delivered in one. */
+static bool step_datagram(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
-    Mlx5Packet p = { .from = qp, .send = s, .data = buf };
+    Mlx5Packet p = { .from = qp, .send = s, .data = s->datagram };
     uint16_t lid = be16_to_cpu(s->av.rlid);
     Mlx5Device *to;
+    size_t done;
 
     if (s->sgl.len > MLX5_UD_MTU) {
         mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
         return false;
     }
-    while (s->done < s->sgl.len) {
-        if (!local_copy(qp, buf + s->done, s->sgl.len - s->done, false,
-                        &p.len)) {
-            /* What was gathered so far is gathered again after the resume. */
-            s->done = 0;
+    if (s->done < s->sgl.len) {
+        if (!local_copy(qp, s->datagram + s->done, s->sgl.len - s->done, false,
+                        &done)) {
             return false;
         }
-        s->done += p.len;
+        s->done += done;
+        if (s->done < s->sgl.len) {
+            return true;
+        }
     }
     p.len = s->sgl.len;
+    p.deadline = mlx5_work() + MLX5_WORK_WHOLE;
     if (lid >= 0xc000) {
         mlx5_fabric_multicast(&p);
     } else {
@@ -498,7 +531,7 @@ static bool step(Mlx5QP *qp, uint8_t *buf)
     Mlx5Send *s = &qp->send;
 
     if (mlx5_qp_is_ud(qp)) {
-        return step_datagram(qp, buf);
+        return step_datagram(qp);
     }
     switch (s->opcode) {
     case MLX5_OPCODE_SEND:
@@ -552,16 +585,18 @@ void mlx5_send_timer(void *opaque)
 {
     Mlx5QP *qp = opaque;
     g_autofree uint8_t *buf = NULL;
+    uint64_t start = mlx5_work();
 
     if (qp->state == MLX5_QP_STATE_ERR) {
-        mlx5_send_flush(qp);
+        send_flush(qp);
         return;
     }
     if (qp->state != MLX5_QP_STATE_RTS || qp->fault[MLX5_SIDE_SEND]) {
         return;
     }
     buf = g_malloc(MLX5_PIECE);
-    for (int n = 0; n < PIECES_PER_RUN; n++) {
+    for (int n = 0;
+         n < PIECES_PER_RUN && mlx5_work() - start < MLX5_WORK_RUN; n++) {
         if (!qp->send.active) {
             if (!may_take(qp) || !sq_has_work(qp)) {
                 return;

@@ -68,8 +68,9 @@ static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
         .reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky),
     };
     g_autofree uint8_t *xlt = g_malloc0(xlt_len);
+    uint64_t start = mlx5_work();
     Mlx5Missing missing;
-    size_t done;
+    size_t done = 0, part;
 
     if (is_inline) {
         if (len - UMR_HEAD < xlt_len) {
@@ -82,10 +83,15 @@ static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
         be32_to_cpu(data->byte_count) < xlt_len) {
         return NULL;
     }
-    if (mlx5_mem_copy(qp->dev, &access, be32_to_cpu(data->lkey),
-                      be64_to_cpu(data->addr), xlt, xlt_len, &done,
-                      &missing) != MLX5_OK) {
-        return NULL;
+    /* It is executed as a whole, or not. */
+    while (done < xlt_len) {
+        if (mlx5_work() - start > MLX5_WORK_WHOLE ||
+            mlx5_mem_copy(qp->dev, &access, be32_to_cpu(data->lkey),
+                          be64_to_cpu(data->addr) + done, xlt + done,
+                          xlt_len - done, &part, &missing) != MLX5_OK) {
+            return NULL;
+        }
+        done += part;
     }
     return g_steal_pointer(&xlt);
 }
@@ -114,6 +120,7 @@ static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
         return false;
     }
     mlx5_mkey_xlt_write(mkey, off, xlt, xlt_len);
+    mlx5_work_add(xlt_len / GRANULE);
     mlx5_count(qp->dev, MLX5_COUNTER_XLT_BYTES, xlt_len);
     return true;
 }

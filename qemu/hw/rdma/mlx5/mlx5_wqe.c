@@ -193,9 +193,11 @@ Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
                          size_t len, size_t *done, Mlx5Missing *missing)
 {
     Mlx5Result result = MLX5_OK;
+    uint64_t start = mlx5_work();
 
     *done = 0;
-    for (unsigned i = 0; i < list->nr && *done < len; i++) {
+    for (unsigned i = 0; i < list->nr && *done < len &&
+         mlx5_work() - start < MLX5_WORK_COPY; i++) {
         const Mlx5Sge *sge = &list->sge[i];
         uint8_t *to = (uint8_t *)buf + *done;
         size_t n, part;
@@ -217,7 +219,7 @@ Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
         }
         *done += part;
         off = 0;
-        if (result != MLX5_OK) {
+        if (result != MLX5_OK || part < n) {
             break;
         }
     }

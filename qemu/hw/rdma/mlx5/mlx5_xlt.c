@@ -12,6 +12,19 @@
 
 enum { MAX_DEPTH = 5 };                 /* keys of keys: max_indirection + 1 */
 
+/* Under QEMU's lock, as everything here. */
+static uint64_t work;
+
+uint64_t mlx5_work(void)
+{
+    return work;
+}
+
+void mlx5_work_add(uint64_t units)
+{
+    work += units;
+}
+
 typedef struct Span {
     uint64_t addr;
     uint64_t len;
@@ -118,6 +131,7 @@ static bool stride_at(Mlx5Mkey *mkey, uint64_t at, unsigned nr, uint64_t cycle,
     uint64_t size;
 
     for (; nr && at + 16 <= mkey->xlt_bytes; nr--, at += 16) {
+        work++;
         mlx5_mkey_xlt_read(mkey, at, &entry, 16);
         size = be16_to_cpu(entry.bcount);
         if (off < size) {
@@ -142,6 +156,7 @@ static bool klm_at(Mlx5Mkey *mkey, uint64_t off, struct mlx5_klm *klm,
     unsigned nr;
 
     for (uint64_t at = 0; at + 16 <= MIN(mkey->xlt_bytes, 65536); at += 16) {
+        work++;
         mlx5_mkey_xlt_read(mkey, at, klm, 16);
         size = be32_to_cpu(klm->bcount);
         nr = 0;
@@ -248,10 +263,12 @@ Mlx5Result mlx5_mem_copy(Mlx5Device *dev, const Mlx5Access *access,
                          size_t *done, Mlx5Missing *missing)
 {
     Mlx5Result result = mlx5_mem_check(dev, access, key, va, len);
+    uint64_t start = work;
     Span span;
 
     *done = 0;
-    while (result == MLX5_OK && *done < len) {
+    while (result == MLX5_OK && *done < len && work - start < MLX5_WORK_COPY) {
+        work += MLX5_WORK_SPAN;
         result = resolve(dev, access, key, va + *done, len - *done, &span,
                          missing);
         if (result != MLX5_OK) {

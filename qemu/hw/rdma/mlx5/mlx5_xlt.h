@@ -65,8 +65,26 @@ void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
 
 /*
+ * Work.  The guest decides how much of it one byte costs: each entry of an
+ * indirect key may stand for a single byte, and lead to another such key.  So
+ * work is counted, one unit for a look at a table's entry, which is about 15
+ * ns.  A timer that has spent its share stops and runs again later, so that
+ * QEMU's lock is held for a few ms at most.
+ */
+enum {
+    MLX5_WORK_SPAN = 32,                /* one piece of contiguous memory */
+    MLX5_WORK_COPY = 1 << 16,           /* then a copy stops short */
+    MLX5_WORK_RUN = 1 << 17,            /* then a timer gives way */
+    MLX5_WORK_WHOLE = 1 << 20,          /* then what cannot be split fails */
+};
+
+uint64_t mlx5_work(void);               /* so far, by all adapters */
+void mlx5_work_add(uint64_t units);
+
+/*
  * Copy between buf and the memory at (key, va).  *done counts the bytes that
- * made it: with MLX5_FAULT and MLX5_DENIED everything before the hole.
+ * made it: with MLX5_FAULT and MLX5_DENIED everything before the hole.  With
+ * MLX5_OK they may be fewer than len, if it was too much work, but not 0.
  */
 Mlx5Result mlx5_mem_copy(Mlx5Device *dev, const Mlx5Access *access,
                          uint32_t key, uint64_t va, void *buf, size_t len,

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Keys of keys, with entries as small as they get."""
+import threading
+import time
+import unittest
+
+import pyverbs.enums as e
+
+from devx import IndirectKey, klm, open_device, strided
+from mlx5ctl import Adapter
+from rdma import Buffer, End, pattern
+
+LENGTH = 64 * 1024
+EMPTY = 4000            # entries without a byte, in front of those that have one
+LONGEST = 1.0           # seconds that an adapter may keep the machine waiting
+
+
+class Strides(unittest.TestCase):
+    """Byte by byte, with a long way to each: it takes what it takes, but not
+    QEMU's lock."""
+    device = "mlx5_0"
+
+    def setUp(self):
+        context = open_device(self.device)
+        self.near = End(self.device, context=context)
+        self.far = End(self.device, on=self.near)
+        self.near.connect(self.far)
+        self.far.connect(self.near)
+        self.src, self.dst = Buffer(LENGTH), Buffer(LENGTH)
+        self.src[:] = pattern(LENGTH, 1)
+        self.smr, self.dmr = self.near.region(self.src), self.far.region(self.dst)
+        self.adapter = Adapter(self.device)
+
+    def key(self, mr, buffer):
+        entries = klm(0, mr.lkey, 0) * EMPTY + strided(LENGTH, mr.lkey, buffer.address)
+        return IndirectKey(self.near.context, self.near.pd, entries, LENGTH)
+
+    def watch(self, stop):
+        """How long a store to the adapter's registers takes, at most."""
+        while not stop.is_set():
+            start = time.monotonic()
+            self.adapter["scratch"] = self.adapter["scratch"]
+            self.longest = max(self.longest, time.monotonic() - start)
+
+    def moved(self, local, at, remote, to):
+        self.longest = 0
+        stop = threading.Event()
+        thread = threading.Thread(target=self.watch, args=(stop,))
+        thread.start()
+        try:
+            self.near.post(e.IBV_WR_RDMA_WRITE, local, at, LENGTH, to, remote.rkey)
+            self.assertEqual(self.near.status(), e.IBV_WC_SUCCESS)
+        finally:
+            stop.set()
+            thread.join()
+        self.assertEqual(self.dst[:], self.src[:])
+        self.assertLess(self.longest, LONGEST)
+
+    def test_regress_a_source_of_single_bytes_does_not_stop_the_machine(self):
+        self.moved(self.key(self.smr, self.src), 0, self.dmr, self.dst.address)
+
+    def test_regress_a_target_of_single_bytes_does_not_stop_the_machine(self):
+        self.moved(self.smr, self.src.address, self.key(self.dmr, self.dst), 0)
+
+    def test_both_at_once(self):
+        self.moved(self.key(self.smr, self.src), 0, self.key(self.dmr, self.dst), 0)
