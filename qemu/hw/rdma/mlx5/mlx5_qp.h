@@ -107,10 +107,12 @@ struct Mlx5SRQ {
     Mlx5Device *dev;
     uint32_t srqn, pdn, cqn, xrcd, user_index;
     bool xrc;
+    bool cyclic;                        /* a ring, not a list */
+    bool basic;                         /* its WQEs name no next one */
     Mlx5Buf buf;
     uint64_t dbr;
     uint32_t entries, stride;
-    uint16_t head;                      /* the next WQE's index */
+    uint16_t head;                      /* the next WQE's slot */
     uint16_t taken;                     /* WQEs taken since creation */
     uint16_t lwm;
     bool armed, error;
@@ -191,6 +193,8 @@ int64_t mlx5_recv_rnr_ns(Mlx5QP *qp);
 Mlx5SRQ *mlx5_srq_get(Mlx5Device *dev, uint32_t srqn);
 /* Takes the next WQE: false when there is none. */
 bool mlx5_srq_take(Mlx5SRQ *srq, uint8_t *wqe, uint16_t *index);
+/* Bytes in front of a WQE's list of segments. */
+size_t mlx5_srq_wqe_head(const Mlx5SRQ *srq);
 
 /* ---- mlx5_umr: returns a CQE syndrome, 0 is good ---- */
 uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len);

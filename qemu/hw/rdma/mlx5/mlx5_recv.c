@@ -138,6 +138,7 @@ static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
     Mlx5SRQ *srq = shared ? srq_of(qp, p) : NULL;
     uint8_t wqe[MLX5_MAX_WQE];
     Mlx5Recv *r = &qp->recv;
+    size_t head, len;
     bool taken;
 
     if (r->active) {
@@ -153,9 +154,9 @@ static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
     }
     r->active = true;
     r->srqn = srq ? srq->srqn : 0;
-    if (!(srq ? mlx5_wqe_parse_recv(&r->sgl, wqe + 16, srq->stride - 16)
-              : mlx5_wqe_parse_recv(&r->sgl, wqe,
-                                    MIN(qp->rq_stride, MLX5_MAX_WQE)))) {
+    head = srq ? mlx5_srq_wqe_head(srq) : 0;
+    len = srq ? srq->stride : MIN(qp->rq_stride, MLX5_MAX_WQE);
+    if (!mlx5_wqe_parse_recv(&r->sgl, wqe + head, len - head)) {
         complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
         mlx5_qp_error(qp, 0);
         return MLX5_ANSWER_OPERATION;

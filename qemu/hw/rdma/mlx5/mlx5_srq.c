@@ -3,13 +3,20 @@
  * Shared receive queues: RMPs (the driver's plain SRQs), XRC SRQs and the
  * older SRQ command, one object in one number space.
  *
- * A queue is a linked list: each WQE names the next one, so that they may be
- * given back in any order.  The doorbell record counts WQEs posted.
+ * A queue is a linked list, where each WQE names the next one, so that they may
+ * be given back in any order; or a ring, in the order of its slots, whose CQEs
+ * have a running index.  A ring's WQEs begin with the segment for the next one
+ * as well, unless they are "basic".  The doorbell record counts WQEs posted.
  */
 #include "mlx5_qp.h"
 #include "trace.h"
 
-enum { MAX_LOG_SRQ = 16, NEXT_SEG = 16 };
+enum {
+    MAX_LOG_SRQ = 16,
+    NEXT_SEG = sizeof(struct mlx5_wqe_srq_next_seg),
+    WQ_LINKED_LIST = 0,                 /* wq.wq_type */
+    WQ_CYCLIC = 1,
+};
 
 Mlx5SRQ *mlx5_srq_get(Mlx5Device *dev, uint32_t srqn)
 {
@@ -34,6 +41,11 @@ static void check_limit(Mlx5SRQ *srq, uint16_t left)
     }
 }
 
+size_t mlx5_srq_wqe_head(const Mlx5SRQ *srq)
+{
+    return srq->basic ? 0 : NEXT_SEG;
+}
+
 bool mlx5_srq_take(Mlx5SRQ *srq, uint8_t *wqe, uint16_t *index)
 {
     uint16_t left = posted(srq) - srq->taken;
@@ -44,8 +56,13 @@ bool mlx5_srq_take(Mlx5SRQ *srq, uint8_t *wqe, uint16_t *index)
                        wqe, srq->stride)) {
         return false;
     }
-    *index = srq->head;
-    srq->head = lduw_be_p(wqe + 2) & (srq->entries - 1);
+    if (srq->cyclic) {
+        *index = srq->taken;
+        srq->head = (srq->taken + 1) & (srq->entries - 1);
+    } else {
+        *index = srq->head;
+        srq->head = lduw_be_p(wqe + 2) & (srq->entries - 1);
+    }
     srq->taken++;
     check_limit(srq, left - 1);
     return true;
@@ -61,10 +78,27 @@ static void srq_free(void *opaque)
 
 typedef struct Shape {
     uint32_t log_size, log_stride, page_shift;
-    uint64_t offset;
+    uint64_t offset;                    /* into the pages, or the umem */
     const void *pas;
-    bool dbr_umem;
+    bool in_umem, dbr_in_umem;
+    uint32_t umem, dbr_umem;
+    uint64_t dbr;
 } Shape;
+
+static bool srq_memory(Mlx5SRQ *srq, Mlx5Cmd *cmd, const Shape *shape)
+{
+    uint64_t len = (uint64_t)srq->entries * srq->stride;
+
+    if (!mlx5_dbr_init(srq->dev, &srq->dbr, shape->dbr_in_umem,
+                       shape->dbr_umem, shape->dbr)) {
+        return false;
+    }
+    return shape->in_umem ?
+           mlx5_buf_init_umem(srq->dev, &srq->buf, shape->umem, shape->offset,
+                              len) :
+           mlx5_buf_init(&srq->buf, cmd, shape->pas, shape->page_shift,
+                         shape->offset, len);
+}
 
 static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
                        const Shape *shape)
@@ -73,7 +107,7 @@ static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
 
     srq->dev = dev;
     if (shape->log_size > MAX_LOG_SRQ - 1 || shape->log_stride < 5 ||
-        (1u << shape->log_stride) > MLX5_MAX_WQE || shape->dbr_umem) {
+        (1u << shape->log_stride) > MLX5_MAX_WQE) {
         goto fail;
     }
     srq->entries = 1u << shape->log_size;
@@ -82,8 +116,7 @@ static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
         status = MLX5_CMD_STAT_BAD_RES_ERR;
         goto fail;
     }
-    if (!mlx5_buf_init(&srq->buf, cmd, shape->pas, shape->page_shift,
-                       shape->offset, (uint64_t)srq->entries * srq->stride)) {
+    if (!srq_memory(srq, cmd, shape)) {
         status = MLX5_CMD_STAT_BAD_INP_LEN_ERR;
         goto fail;
     }
@@ -119,25 +152,42 @@ static uint8_t srq_arm(Mlx5Device *dev, uint32_t srqn, uint16_t lwm)
 
 /* ---- RMP ---- */
 
-uint8_t mlx5_create_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
+static Shape rmp_shape(const void *wq)
 {
-    void *rmpc = MLX5_PRM_PTR(create_rmp_in, cmd->in, ctx);
-    void *wq = MLX5_PRM_PTR(rmpc, rmpc, wq);
-    Mlx5SRQ *srq = g_new0(Mlx5SRQ, 1);
     Shape shape = {
         .log_size = MLX5_PRM_GET(wq, wq, log_wq_sz),
         .log_stride = MLX5_PRM_GET(wq, wq, log_wq_stride),
         .page_shift = MLX5_PRM_GET(wq, wq, log_wq_pg_sz) + 12,
-        .pas = (uint8_t *)wq + MLX5_BYTES(wq),
-        .dbr_umem = MLX5_PRM_GET(wq, wq, dbr_umem_valid) ||
-                    MLX5_PRM_GET(wq, wq, wq_umem_valid),
+        .pas = (const uint8_t *)wq + MLX5_BYTES(wq),
+        .in_umem = MLX5_PRM_GET(wq, wq, wq_umem_valid),
+        .umem = MLX5_PRM_GET(wq, wq, wq_umem_id),
+        .dbr_in_umem = MLX5_PRM_GET(wq, wq, dbr_umem_valid),
+        .dbr_umem = MLX5_PRM_GET(wq, wq, dbr_umem_id),
+        .dbr = MLX5_PRM_GET(wq, wq, dbr_addr),
     };
+
+    shape.offset = shape.in_umem ? MLX5_PRM_GET(wq, wq, wq_umem_offset) :
+                   MLX5_PRM_GET(wq, wq, page_offset) << (shape.page_shift - 6);
+    return shape;
+}
+
+uint8_t mlx5_create_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    void *rmpc = MLX5_PRM_PTR(create_rmp_in, cmd->in, ctx);
+    void *wq = MLX5_PRM_PTR(rmpc, rmpc, wq);
+    uint32_t type = MLX5_PRM_GET(wq, wq, wq_type);
+    Shape shape = rmp_shape(wq);
+    Mlx5SRQ *srq;
     uint8_t status;
 
-    shape.offset = MLX5_PRM_GET(wq, wq, page_offset) << (shape.page_shift - 6);
+    if (type != WQ_LINKED_LIST && type != WQ_CYCLIC) {
+        return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
+    srq = g_new0(Mlx5SRQ, 1);
     memcpy(srq->context, wq, sizeof(srq->context));
+    srq->cyclic = type == WQ_CYCLIC;
+    srq->basic = srq->cyclic && MLX5_PRM_GET(rmpc, rmpc, basic_cyclic_rcv_wqe);
     srq->pdn = MLX5_PRM_GET(wq, wq, pd);
-    srq->dbr = MLX5_PRM_GET(wq, wq, dbr_addr);
     srq->lwm = MLX5_PRM_GET(wq, wq, lwm);
     srq->armed = srq->lwm != 0;
     status = srq_add(dev, cmd, srq, &shape);
@@ -192,12 +242,17 @@ uint8_t mlx5_create_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
         .log_stride = MLX5_PRM_GET(xrc_srqc, c, log_rq_stride) + 4,
         .page_shift = MLX5_PRM_GET(xrc_srqc, c, log_page_size) + 12,
         .pas = cmd->in + MLX5_BYTES(create_xrc_srq_in),
-        .dbr_umem = MLX5_PRM_GET(xrc_srqc, c, dbr_umem_valid) ||
-                    MLX5_PRM_GET(create_xrc_srq_in, cmd->in,
-                                 xrc_srq_umem_valid),
+        .dbr = MLX5_PRM_GET(xrc_srqc, c, db_record_addr_h) << 32 |
+               MLX5_PRM_GET(xrc_srqc, c, db_record_addr_l) << 2,
     };
     uint8_t status;
 
+    /* Where the context has the number of its record's umem is not public. */
+    if (MLX5_PRM_GET(xrc_srqc, c, dbr_umem_valid) ||
+        MLX5_PRM_GET(create_xrc_srq_in, cmd->in, xrc_srq_umem_valid)) {
+        g_free(srq);
+        return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
     shape.offset = MLX5_PRM_GET(xrc_srqc, c, page_offset) <<
                    (shape.page_shift - 6);
     QEMU_BUILD_BUG_ON(MLX5_BYTES(xrc_srqc) > sizeof(srq->context));
@@ -207,8 +262,6 @@ uint8_t mlx5_create_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
     srq->cqn = MLX5_PRM_GET(xrc_srqc, c, cqn);
     srq->xrcd = MLX5_PRM_GET(xrc_srqc, c, xrcd);
     srq->user_index = MLX5_PRM_GET(xrc_srqc, c, user_index);
-    srq->dbr = MLX5_PRM_GET(xrc_srqc, c, db_record_addr_h) << 32 |
-               MLX5_PRM_GET(xrc_srqc, c, db_record_addr_l) << 2;
     status = srq_add(dev, cmd, srq, &shape);
     if (!status) {
         MLX5_PRM_SET(create_xrc_srq_out, cmd->out, xrc_srqn, srq->srqn);
@@ -254,6 +307,7 @@ uint8_t mlx5_create_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
         .log_stride = MLX5_PRM_GET(srqc, c, log_rq_stride) + 4,
         .page_shift = MLX5_PRM_GET(srqc, c, log_page_size) + 12,
         .pas = cmd->in + MLX5_BYTES(create_srq_in),
+        .dbr = MLX5_PRM_GET(srqc, c, dbr_addr),
     };
     uint8_t status;
 
@@ -261,7 +315,6 @@ uint8_t mlx5_create_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
                    (shape.page_shift - 6);
     memcpy(srq->context, c, MLX5_BYTES(srqc));
     srq->pdn = MLX5_PRM_GET(srqc, c, pd);
-    srq->dbr = MLX5_PRM_GET(srqc, c, dbr_addr);
     status = srq_add(dev, cmd, srq, &shape);
     if (!status) {
         MLX5_PRM_SET(create_srq_out, cmd->out, srqn, srq->srqn);
