@@ -79,4 +79,32 @@ pair xsrq_pingpong XRC ibv_xsrq_pingpong "${V[@]}"
 pair srq_pingpong_odp ODP_SUPPORT ibv_srq_pingpong "${V[@]}" -o -c
 pair xsrq_pingpong_odp XRC ibv_xsrq_pingpong "${V[@]}" -o
 pair atomic_fetch_add - ib_atomic_lat "${P[@]}" -n 500 -A FETCH_AND_ADD
+
+# ucx <name> <transports> <test> <size>: UCX, which makes queues by commands of its own
+# (DEVX) where it can.
+ucx() {
+	local name=$PREFIX.ucx_$1 out=/tmp/$PREFIX.ucx_$1 server
+	local run=(timeout 60 ucx_perftest -t "$3" -s "$4" -n 200 -w 10)
+	# shellcheck disable=SC2053  # a glob on purpose
+	[[ $name == $GLOB ]] || return 0
+	export UCX_TLS=$2
+	UCX_NET_DEVICES=$DEV:1 "${run[@]}" >"$out.server" 2>&1 & server=$!
+	sleep 1
+	if UCX_NET_DEVICES=$CLIENT_DEV:1 "${run[@]}" "$ADDRESS" >"$out.client" 2>&1 &&
+			wait "$server"; then
+		echo "pass $name" >>"$RESULTS"
+	else
+		kill "$server" 2>/dev/null
+		wait "$server" 2>/dev/null
+		echo "fail $name $(tail -qn1 "$out.client" "$out.server" | tr '\n' ' ')" >>"$RESULTS"
+	fi
+	echo "== $name"
+	cat "$out.client"
+}
+
+for transport in rc_x rc_v ud_x; do
+	ucx "put_$transport" $transport ucp_put_lat 65536
+	ucx "get_$transport" $transport ucp_get 65536
+	ucx "tag_$transport" $transport tag_lat 65536
+done
 exit 0
