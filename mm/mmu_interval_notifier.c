@@ -298,7 +298,8 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
  * them, but mmu_interval_read_begin() waits for those.
  *
  * Context: sleeps. If the mm is not armed, its mmap_lock is taken for write;
- * if it is, the call is immediate.
+ * if it is, the call is immediate, and may be made with the mmap_lock held in
+ * either mode. mmu_notifier_register() of NULL keeps an mm armed for ever.
  * Return: 0; -EOVERFLOW if the interval is empty or wraps around; -EINVAL if
  * @ops is neither single- nor two-phase; otherwise as mmu_notifier_arm().
  */
@@ -307,7 +308,6 @@ int mmu_interval_notifier_insert(struct mmu_interval_notifier *interval_sub,
 				 unsigned long start, unsigned long length,
 				 const struct mmu_interval_notifier_ops *ops)
 {
-	might_lock(&mm->mmap_lock);
 	return mmu_interval_insert(interval_sub, mm, start, length, ops,
 				   mmu_notifier_arm);
 }

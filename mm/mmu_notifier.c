@@ -116,6 +116,16 @@ static struct mmu_notifier *mmu_list_next(struct mmu_notifier_range *range,
 	return next;
 }
 
+/*
+ * Walk to the end of the list without calling anything, so that @sub is unpinned
+ * the usual way.
+ */
+static void mmu_list_leave(struct mmu_notifier_range *range, struct mmu_notifier *sub)
+{
+	while (sub)
+		sub = mmu_list_next(range, sub);
+}
+
 static void mmu_list_call_end(struct mmu_notifier *sub,
 			      const struct mmu_notifier_range *range)
 {
@@ -172,10 +182,7 @@ static int mmu_list_invalidate(struct mmu_notifier_range *range,
 			continue;
 		}
 		refused = sub->generation;
-		/* To the end of the list, so as to leave it as anybody would. */
-		do {
-			sub = mmu_list_next(range, sub);
-		} while (sub);
+		mmu_list_leave(range, sub);
 		mmu_list_end(range, refused);
 		return -EAGAIN;
 	} while (sub);
@@ -327,7 +334,7 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 static void mmu_notifier_release_once(struct mmu_notifier *sub,
 				      struct mm_struct *mm)
 {
-	if (sub->ops->release && !xchg(&sub->released, true))
+	if (sub->ops->release && !xchg(&sub->released, 1))
 		sub->ops->release(sub, mm);
 }
 
@@ -353,13 +360,16 @@ static void mmu_list_clear(struct mmu_notifier_subscriptions *subs)
 	mmu_active_wait_unpinned(subs, NULL);
 }
 
-/* exit_mmap(), before it unmaps anything. */
-void __mmu_notifier_release(struct mm_struct *mm)
+/*
+ * One invalidation of everything for the interval notifiers. It ends before the list
+ * is released: a release callback may wait for a thread that is about to read the
+ * page tables of one of their intervals, and that thread would wait for the range.
+ */
+static void mmu_intervals_release(struct mmu_notifier_subscriptions *subs,
+				  struct mm_struct *mm)
 {
-	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 	struct mmu_interval_notifier *interval_sub;
 	struct mmu_notifier_range range;
-	struct mmu_notifier *sub;
 	unsigned int nr_called = 0;
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_RELEASE,
@@ -367,14 +377,36 @@ void __mmu_notifier_release(struct mm_struct *mm)
 	mmu_range_link(subs, &range, &interval_sub);
 	if (interval_sub)
 		mmu_interval_invalidate(&range, interval_sub, &nr_called);
-	for (sub = (struct mmu_notifier *)range.at; sub; sub = mmu_list_next(&range, sub))
-		mmu_notifier_release_once(sub, mm);
 	mmu_interval_finish(&range);
+	/* It went on to the list, which hears of no range here. */
+	mmu_list_leave(&range, (struct mmu_notifier *)range.at);
 	trace_mmu_notifier_start(&range, nr_called, 0);
 	trace_mmu_notifier_end(&range);
 	mmu_active_unlink(&range);
+}
+
+/* Only pins what it calls: it is not a range, so nothing waits for it to end. */
+static void mmu_list_release(struct mmu_notifier_subscriptions *subs,
+			     struct mm_struct *mm)
+{
+	struct mmu_notifier *sub = NULL;
+	struct mmu_notifier_range pin;
+
+	mmu_active_pin(subs, &pin, NULL);
+	while ((sub = mmu_list_next(&pin, sub)))
+		mmu_notifier_release_once(sub, mm);
+	mmu_active_unpin(&pin);
+	mmu_list_clear(subs);
+}
+
+/* exit_mmap(), before it unmaps anything. */
+void __mmu_notifier_release(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	mmu_intervals_release(subs, mm);
 	if (!hlist_empty(&subs->list))
-		mmu_list_clear(subs);
+		mmu_list_release(subs, mm);
 }
 
 /* Has it callbacks that are called under RCU? */
@@ -401,7 +433,7 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	sub->mm = mm;
 	sub->users = 1;
 	sub->removing = false;
-	sub->released = false;
+	sub->released = 0;
 
 	mmu_active_lock_all(subs);
 	sub->generation = ++subs->generation;
@@ -418,7 +450,7 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 
 /**
  * __mmu_notifier_register() - mmu_notifier_register() under the mmap_lock
- * @subscription: the notifier; its ops are set
+ * @subscription: the notifier; its ops are set. NULL: see mmu_notifier_register()
  * @mm: the mm
  *
  * Context: mmap_lock held for write; sleeps.
@@ -436,18 +468,26 @@ int __mmu_notifier_register(struct mmu_notifier *subscription,
 	ret = mmu_notifier_arm_locked(mm);
 	if (ret)
 		return ret;
-	mmu_notifier_register_armed(subscription, mm);
+	if (subscription)
+		mmu_notifier_register_armed(subscription, mm);
+	else
+		mmu_notifier_stay_armed(mm);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(__mmu_notifier_register);
 
 /**
  * mmu_notifier_register() - hear of all changes of an mm
- * @subscription: the notifier; its ops are set, the rest is filled in here
+ * @subscription: the notifier; its ops are set, the rest is filled in here. NULL
+ *	registers none and switches the mm to interval mode
  * @mm: the caller holds a reference on its mm_users
  *
  * When it returns no change is under way that the notifier was not told of.
  * A reference on mm_count is held until mmu_notifier_unregister().
+ *
+ * Interval mode lasts until the mm is freed: it stays armed, so that from then on
+ * mmu_interval_notifier_insert() neither takes the mmap_lock nor fails for want of
+ * memory or because of a signal. There is nothing to unregister.
  *
  * Context: takes the mmap_lock for write; sleeps.
  * Return: 0; otherwise as mmu_notifier_arm(), with nothing registered.

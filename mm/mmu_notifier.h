@@ -46,12 +46,14 @@ struct mmu_notifier_shard {
  * @walked: there is, or was, a list notifier with callbacks that are called under
  *	RCU; changed under all shard locks, and never back
  * @nr_shards: how many of @shards there are
- * @lock: protects @nr_users, @disarm_pending, @idle_since and the armed bit of
- *	the mm
+ * @lock: protects @nr_users, @disarm_pending, @interval_mode, @idle_since and the
+ *	armed bit of the mm
  * @nr_users: subscribers and others that keep the mm armed
  * @idle_since: when @nr_users became zero, in jiffies
  * @idle_jiffies: how long it stays armed from then on
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
+ * @interval_mode: one of @nr_users is mmu_notifier_register() of NULL, which
+ *	nothing undoes
  * @seq: source of the sequence values; odd, two steps a hit
  * @range_wait: those who wait for ranges to end
  * @removal_wait: those who wait for a callback of the notifier they remove
@@ -71,6 +73,7 @@ struct mmu_notifier_subscriptions {
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	unsigned int nr_users;
 	bool disarm_pending;
+	bool interval_mode;
 	unsigned long idle_since;
 	unsigned long idle_jiffies;
 	atomic_long_t seq;
@@ -208,6 +211,7 @@ mmu_list_first(struct mmu_notifier_subscriptions *subs,
 
 /* Arming: mmu_notifier_arm.c */
 int mmu_notifier_arm_locked(struct mm_struct *mm);
+void mmu_notifier_stay_armed(struct mm_struct *mm);
 
 /* DEBUG_MMU_NOTIFIER: mmu_notifier_check.c */
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER_COVERAGE

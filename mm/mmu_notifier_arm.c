@@ -96,8 +96,8 @@ void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
-	/* Each user holds a reference on the mm, so somebody lost one. */
-	WARN_ON_ONCE(subs->nr_users);
+	/* All users but interval mode hold a reference on the mm: one was lost. */
+	WARN_ON_ONCE(subs->nr_users != subs->interval_mode);
 	mm->notifier_subscriptions = NULL;
 	kfree(subs);
 }
@@ -176,6 +176,24 @@ int mmu_notifier_arm_locked(struct mm_struct *mm)
 }
 
 /**
+ * mmu_notifier_stay_armed() - make one hold on an armed mm last until it is freed
+ * @mm: the mm; the caller's hold becomes that of the mm itself
+ *
+ * Context: any but hard and soft interrupts.
+ */
+void mmu_notifier_stay_armed(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	spin_lock(&subs->lock);
+	/* Cannot be the last one: the mm has one of its own already. */
+	if (subs->interval_mode)
+		subs->nr_users--;
+	subs->interval_mode = true;
+	spin_unlock(&subs->lock);
+}
+
+/**
  * mmu_notifier_arm() - have the invalidations of an mm recorded
  * @mm: the caller keeps a reference (mmgrab()) until mmu_notifier_disarm()
  *
@@ -194,6 +212,7 @@ int mmu_notifier_arm(struct mm_struct *mm)
 	might_sleep();
 	if (mmu_notifier_hold(mm))
 		return 0;
+	/* Not above: while the mm is armed, callers may hold the lock already. */
 	mmap_write_lock(mm);
 	ret = mmu_notifier_arm_locked(mm);
 	mmap_write_unlock(mm);

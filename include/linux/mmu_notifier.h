@@ -196,7 +196,8 @@ struct mmu_notifier_ops {
  * @generation: counts registrations of the mm. A pair that began before this
  *	one does not call it, neither at start nor at end
  * @removing: is being taken out: no range calls it any more
- * @released: @ops->release has been called or is being called
+ * @released: 1 once @ops->release has been called or is being called; a word, as
+ *	not every architecture can exchange a byte
  */
 struct mmu_notifier {
 	struct hlist_node hlist;
@@ -206,7 +207,7 @@ struct mmu_notifier {
 	unsigned int users;
 	unsigned long generation;
 	bool removing;
-	bool released;
+	unsigned int released;
 };
 
 /**

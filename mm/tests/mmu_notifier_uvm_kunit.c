@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Consumers in the manner of nvidia-uvm and the i915 backports, which are not in
+ * the tree:
+ *
+ * - they switch an mm to interval mode once, by registering NULL, and from then on
+ *   insert interval notifiers with the mmap_lock held for reading;
+ * - the release callback of their list notifier waits for threads of their own
+ *   that read page tables of the same mm.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/sched/mm.h>
+
+#include "mmu_notifier_fixture.h"
+
+static void regress_null_is_interval_mode(struct kunit *test)
+{
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_test_interval ti = {};
+
+	mmap_write_lock(mm);
+	KUNIT_EXPECT_EQ(test, 0, __mmu_notifier_register(NULL, mm));
+	mmap_write_unlock(mm);
+	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_invalidate(test, 12, 1);
+	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+/* Drivers do not count who else asked for it: nothing undoes a NULL. */
+static void regress_interval_mode_lasts(struct kunit *test)
+{
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_notifier_subscriptions *subs;
+	struct mmu_test_interval ti = {};
+	struct mmu_test_list tl = {};
+
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(NULL, mm));
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(NULL, mm));
+	mmu_test_insert(test, &ti, 10, 10);
+	mmu_test_register(test, &tl);
+	mmu_notifier_unregister(&tl.mn, mm);
+	mmu_interval_notifier_remove(&ti.mni);
+	subs = mmu_notifier_subscriptions(mm);
+	KUNIT_EXPECT_FALSE(test, subs->disarm_pending);
+	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
+}
+
+/* The other order: subscribers were there before the mode was asked for. */
+static void regress_interval_mode_comes_last(struct kunit *test)
+{
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_test_interval ti = {};
+
+	mmu_test_insert(test, &ti, 10, 10);
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(NULL, mm));
+	mmu_interval_notifier_remove(&ti.mni);
+	KUNIT_EXPECT_FALSE(test, mmu_notifier_subscriptions(mm)->disarm_pending);
+	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
+}
+
+static void regress_insert_under_the_mmap_lock_for_reading(struct kunit *test)
+{
+	struct mm_struct *mm = mmu_test_mm(test);
+	struct mmu_test_interval ti = {};
+
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(NULL, mm));
+	mmap_read_lock(mm);
+	mmu_test_insert(test, &ti, 10, 10);
+	mmap_read_unlock(mm);
+	mmu_test_invalidate(test, 12, 1);
+	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
+	mmu_interval_notifier_remove(&ti.mni);
+}
+
+/* A list notifier whose release waits for a reader of the same mm. */
+struct uvm {
+	struct mmu_notifier mn;
+	struct mmu_test_interval ti;
+	struct mmu_test_thread reader;
+	struct kunit *test;
+	bool returned;
+};
+
+static void uvm_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct uvm *uvm = container_of(mn, struct uvm, mn);
+
+	mmu_test_run(uvm->test, &uvm->reader);
+	uvm->returned = wait_for_completion_timeout(&uvm->reader.done, TEST_TIMEOUT / 4);
+}
+
+static const struct mmu_notifier_ops uvm_ops = { .release = uvm_release };
+
+static void regress_release_may_wait_for_a_reader(struct kunit *test)
+{
+	struct mmu_test_state *state = test->priv;
+	struct mm_struct *mm = state->mm;
+	struct uvm *uvm = kunit_kzalloc(test, sizeof(*uvm), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, uvm);
+	uvm->test = test;
+	uvm->mn.ops = &uvm_ops;
+	uvm->reader.fn = mmu_test_do_read_begin;
+	uvm->reader.arg = &uvm->ti.mni;
+	mmu_test_insert(test, &uvm->ti, 10, 10);
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&uvm->mn, mm));
+	mmgrab(mm);
+	state->mm = NULL;
+	mmput(mm);
+	KUNIT_EXPECT_TRUE_MSG(test, uvm->returned,
+			      "read_begin waits for the exit that waits for it");
+	KUNIT_EXPECT_EQ(test, MMU_NOTIFY_RELEASE, uvm->ti.event);
+	mmu_notifier_unregister(&uvm->mn, mm);
+	mmu_interval_notifier_remove(&uvm->ti.mni);
+	mmdrop(mm);
+}
+
+/* Without an interval notifier exit has a list part only. */
+static void release_without_interval_notifiers(struct kunit *test)
+{
+	struct mmu_test_state *state = test->priv;
+	struct mm_struct *mm = state->mm;
+	struct mmu_test_list a = {}, b = {};
+
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(NULL, mm));
+	mmu_test_register(test, &a);
+	mmu_test_register(test, &b);
+	mmgrab(mm);
+	state->mm = NULL;
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, 1, a.nr_release);
+	KUNIT_EXPECT_EQ(test, 1, b.nr_release);
+	KUNIT_EXPECT_EQ(test, 0, a.nr_start);
+	mmu_notifier_unregister(&a.mn, mm);
+	mmu_notifier_unregister(&b.mn, mm);
+	mmdrop(mm);
+}
+
+static struct kunit_case test_cases[] = {
+	KUNIT_CASE(regress_null_is_interval_mode),
+	KUNIT_CASE(regress_interval_mode_lasts),
+	KUNIT_CASE(regress_interval_mode_comes_last),
+	KUNIT_CASE(regress_insert_under_the_mmap_lock_for_reading),
+	KUNIT_CASE(regress_release_may_wait_for_a_reader),
+	KUNIT_CASE(release_without_interval_notifiers),
+	{}
+};
+
+static struct kunit_suite test_suite = {
+	.name = "mmu_notifier_uvm",
+	.init = mmu_test_init,
+	.exit = mmu_test_exit,
+	.test_cases = test_cases,
+};
+kunit_test_suite(test_suite);
