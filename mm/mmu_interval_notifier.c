@@ -22,8 +22,17 @@
  * The tree changes only under all shard locks, and is looked up under that of
  * the CPU's own. A callback may sleep, so it runs without any lock; the walker
  * pins the notifier it is at (mmu_notifier_active.c), which thereby stays in the
- * tree, and goes on from there. One whose invalidation was posted stays pinned
- * until it is finished.
+ * tree, and goes on from there.
+ *
+ * An invalidation that was posted is counted in its notifier until it is finished.
+ * One range can post a hundred thousand of them, so removal must not search for
+ * them: it reads the count. The walker counts before it leaves the notifier (C
+ * before M), and removal looks at the ranges before it reads the count (R before
+ * N), so it sees one or the other. The decrement (D) is the last access to the
+ * notifier; it tells by its result whether removal waits.
+ *
+ *	range		at it   C  M		finish, D: zero and awaited: wake
+ *	removal			mark	R  N: not zero, wait	free
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -35,6 +44,9 @@
 #include <trace/events/mmu_notifier.h>
 
 #include "mmu_notifier.h"
+
+/* In nr_posted: removal waits until nothing else is left in it. */
+#define MMU_INTERVAL_AWAITED	BIT(30)
 
 /**
  * mmu_interval_eligible() - whom to call
@@ -108,6 +120,8 @@ mmu_interval_next(struct mmu_notifier_range *range,
 		finish->notifier = interval_sub;
 		finish->next = range->posted;
 		range->posted = finish;
+		/* Before the range leaves it; see the time line at the top. */
+		atomic_inc(&interval_sub->nr_posted);
 	}
 	removing = interval_sub->removing;
 	if (likely(done)) {
@@ -154,25 +168,12 @@ int mmu_interval_invalidate(struct mmu_notifier_range *range,
 	return done ? 0 : -EAGAIN;
 }
 
-/* The next one that was posted, which thereby is no longer but called. */
-static struct mmu_interval_notifier_finish *
-mmu_interval_finish_next(struct mmu_notifier_range *range,
-			 struct mmu_interval_notifier *left)
+/* What was posted for a notifier is done; the notifier may be freed from here on. */
+static void mmu_interval_finished(struct mmu_notifier_subscriptions *subs,
+				  struct mmu_interval_notifier *interval_sub)
 {
-	struct mmu_notifier_shard *shard = range->shard;
-	struct mmu_interval_notifier_finish *finish;
-	bool removing;
-
-	spin_lock(&shard->lock);
-	removing = left && left->removing;
-	finish = range->posted;
-	range->at = finish ? finish->notifier : NULL;
-	if (finish)
-		range->posted = finish->next;
-	spin_unlock(&shard->lock);
-	if (removing)
-		wake_up_all(&shard->subs->removal_wait);
-	return finish;
+	if (unlikely(atomic_dec_return(&interval_sub->nr_posted) == MMU_INTERVAL_AWAITED))
+		wake_up_all(&subs->removal_wait);
 }
 
 /**
@@ -183,18 +184,22 @@ mmu_interval_finish_next(struct mmu_notifier_range *range,
  */
 void mmu_interval_finish(struct mmu_notifier_range *range)
 {
-	struct mmu_interval_notifier *interval_sub = NULL;
-	struct mmu_interval_notifier_finish *finish;
+	struct mmu_interval_notifier_finish *finish = range->posted, *next;
+	struct mmu_notifier_subscriptions *subs = range->shard->subs;
+	struct mmu_interval_notifier *interval_sub;
 
-	while ((finish = mmu_interval_finish_next(range, interval_sub))) {
-		/* @finish may be gone after this. */
+	for (; finish; finish = next) {
+		/* @finish may be gone after the callback. */
+		next = finish->next;
 		interval_sub = finish->notifier;
 		if (!mmu_notifier_range_blockable(range))
 			non_block_start();
 		interval_sub->ops->invalidate_finish(finish);
 		if (!mmu_notifier_range_blockable(range))
 			non_block_end();
+		mmu_interval_finished(subs, interval_sub);
 	}
+	range->posted = NULL;
 }
 
 /**
@@ -247,6 +252,7 @@ static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub
 	interval_sub->ops = ops;
 	interval_sub->mm = mm;
 	interval_sub->removing = false;
+	atomic_set(&interval_sub->nr_posted, 0);
 	/* Unlike all values that an earlier life of this memory has seen. */
 	interval_sub->invalidate_seq = atomic_long_add_return(2, &subs->seq) - 1;
 	mmgrab(mm);
@@ -334,12 +340,33 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *interval_s
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
 
+/*
+ * Take all shard locks while no range is calling the notifier or has posted to it.
+ * Walkers need the node in the tree to go on from.
+ */
+static void mmu_interval_lock_unused(struct mmu_notifier_subscriptions *subs,
+				     struct mmu_interval_notifier *interval_sub)
+	__acquires(&subs->lock)
+{
+	mmu_active_lock_unpinned(subs, interval_sub, &interval_sub->removing);
+	/* Pairs with mmu_interval_finished(): its work is seen to be done. */
+	if (likely(!atomic_read_acquire(&interval_sub->nr_posted)))
+		return;
+	/* No walker comes to it from here on, so the count only falls. */
+	WRITE_ONCE(interval_sub->removing, true);
+	mmu_active_unlock_all(subs);
+	atomic_add(MMU_INTERVAL_AWAITED, &interval_sub->nr_posted);
+	wait_event(subs->removal_wait,
+		   atomic_read_acquire(&interval_sub->nr_posted) == MMU_INTERVAL_AWAITED);
+	mmu_active_lock_all(subs);
+}
+
 /**
  * mmu_interval_notifier_remove() - end a subscription
  * @interval_sub: inserted; the caller's again on return
  *
- * On return no callback of the notifier runs or will run. Waits for one that
- * is running on it and for nothing else.
+ * On return no callback of the notifier runs or will run. Waits for those that
+ * are running on it or were posted to it, and for nothing else.
  *
  * Context: sleeps; not in a callback of an interval notifier, nor under a lock
  * that its own callback takes.
@@ -352,8 +379,7 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 	might_sleep();
 	trace_mmu_interval_remove(interval_sub);
 
-	/* Walkers need the node in the tree to go on from. */
-	mmu_active_lock_unpinned(subs, interval_sub, &interval_sub->removing);
+	mmu_interval_lock_unused(subs, interval_sub);
 	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
 	mmu_active_unlock_all(subs);
 

@@ -18,10 +18,10 @@
  *
  * A range also tells which notifier it is calling (&mmu_notifier_range.at): its
  * pin. Callbacks sleep and run without a lock, and the walk goes on from the
- * notifier, which therefore stays where it is. Who removes a notifier marks it,
- * under all shard locks: from then on no walker comes to it. It then waits until
- * no range is at it, or has it among what was posted. A walker that leaves a
- * marked notifier wakes the mm's other queue.
+ * notifier, which therefore stays where it is. Removal marks the notifier under
+ * all shard locks; from then on no walker comes to it. It then waits until no
+ * range is at it. A walker that leaves a marked notifier wakes the mm's other
+ * queue.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -158,22 +158,17 @@ void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs)
 }
 
 /*
- * Is a range of this shard calling @notifier, or still going to finish it? NULL:
- * is anybody called without a range?
+ * Is a range of this shard calling @notifier? NULL: is a notifier called without
+ * a range? Looks at active ranges, of which a task has one or two.
  */
 static bool mmu_shard_pins(struct mmu_notifier_shard *shard, const void *notifier)
 {
-	struct mmu_interval_notifier_finish *finish;
 	struct mmu_notifier_range *range;
 
 	lockdep_assert_held(&shard->lock);
-	hlist_for_each_entry(range, &shard->ranges, link) {
+	hlist_for_each_entry(range, &shard->ranges, link)
 		if (notifier ? range->at == notifier : !range->mm)
 			return true;
-		for (finish = range->posted; finish; finish = finish->next)
-			if (finish->notifier == notifier)
-				return true;
-	}
 	return false;
 }
 

@@ -24,7 +24,7 @@ OUT = os.path.join(report.OUT, "odp")
 PACKAGES = ("libibverbs-dev", "ibverbs-providers")
 # What each boot measures, in this order.
 BOOTS = {"one": ("registration", "deregistration", "faults", "traffic", "invalidation"),
-         "two": ("threads", "storm")}
+         "two": ("threads", "storm", "chunks")}
 CPUS = {"one": 1, "two": 2}
 # Clearing pages with string instructions would count, and take, one instruction a byte.
 APPEND = "nokaslr clearcpuid=erms,fsrm,rep_good"
@@ -48,7 +48,7 @@ def script(program, parts):
 
 
 def boot(side, name, program, parts):
-    opts = {"name": f"bench-odp-{side}-{name}", "dev": "mlx5", "mem": "3G", "quiet": True,
+    opts = {"name": f"bench-odp-{side}-{name}", "dev": "mlx5", "mem": "6G", "quiet": True,
             "smp": CPUS[name], "append": APPEND, "qemu_args": list(report.COUNTING)}
     values = report.results(f"{side}, paging, {name}",
                             vmlib.boot(vmlib.image(report.SIDES[side]), script(program, parts),

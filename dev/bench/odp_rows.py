@@ -121,6 +121,16 @@ def invalidation():
         yield us("  munmap instead", unmap)
 
 
+def chunks():
+    """Flat: a chunk costs what it costs, however many one munmap takes."""
+    sizes = {length: median(f"chunks.ns.{length}", "two", scale=1e-3) for length in (4, 64, 256)}
+    for length, value in sizes.items():
+        yield us(f"munmap of {length} GiB, a page in each 2 MiB, and deregistration: each", value)
+    for length in (64, 256):
+        yield Row(f"  {length} GiB over 4 GiB", "ratio", ratio(sizes[length], sizes[4]),
+                  **bound(1.2))
+
+
 def traffic():
     for name, what in (("pingpong", "pingpong, 64 B"), ("write", "writes of 1 MiB")):
         pinned, paged = (median(f"traffic.{name}.{kind}.ns", scale=1e-3)
@@ -153,6 +163,7 @@ PARTS = {"registration": (registration, "Registration, 10 us a command"),
          "deregistration": (deregistration, "The end of a region that was used"),
          "faults": (faults, "Faults, 10 us each step of the device"),
          "invalidation": (invalidation, "Invalidation, 10 us a UMR"),
+         "chunks": (chunks, "Two CPUs: many chunks at once, 10 us a UMR"),
          "traffic": (traffic, "Traffic in memory that is there"),
          "threads": (threads, "Two CPUs: faults, 100 us a UMR"),
          "storm": (storm, "Two CPUs: faults beside invalidations, 10 us each step")}

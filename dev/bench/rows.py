@@ -106,6 +106,9 @@ def change_rows():
         where = f"at 100,000, armed mm, {cpus} possible CPU{'s' * (cpus > 1)}"
         yield row(f"interval insert {where}", cost("insert_tail.100000", boot), 3)
         yield row(f"interval remove {where}", cost("remove_tail.100000", boot), 4)
+    for number in (1000, 16000, 256000):
+        yield row(f"remove beside {count(number // 2)} that one range has posted",
+                  cost(f"remove_beside_posted.{number}"), 4)
     yield row("read_begin, nothing active, 1 possible CPU", cost("read_begin"), **bound(60))
     yield row("read_begin, nothing active, 64 possible CPUs", cost("read_begin", "many"),
               **bound(250))

@@ -2,14 +2,16 @@
 /*
  * Removal of a notifier, of either kind, against the ranges that call it
  * (mm/mmu_notifier_active.c): two walkers, each under the lock of its own shard,
- * which go round for ever, and one who removes.
+ * which go round for ever, and a remover. A walker may post its callback's work:
+ * it is counted in the notifier, and finished after the walker went on.
  *
  * To be shown: no callback runs after removal returned; what is pinned stays in
  * the tree; nothing of the notifier is touched after it; no
  * effect of a callback comes after it; and removal ends, however often ranges hit.
  *
- *	walker		mmu_range_link(), mmu_interval_next(), mmu_list_next()
- *	remover		mmu_active_lock_unpinned(), mmu_active_pins()
+ *	walker		mmu_range_link(), mmu_interval_next(), mmu_list_next(),
+ *			mmu_interval_finish(), mmu_interval_finished()
+ *	remover		mmu_interval_lock_unused(), mmu_active_lock_unpinned()
  *
  * Steps are in program order, as locks keep it. Where removal is made to look
  * without the shard's lock, what follows can be read early, and the early read is
@@ -22,6 +24,8 @@ chan lock1 = [3] of { pid };
 bool in_tree = true, removing, returned;
 bool at[2];			/* mmu_notifier_range.at is the notifier */
 byte running;			/* callbacks */
+byte posted;			/* mmu_interval_notifier.nr_posted */
+bool awaited;			/* and its MMU_INTERVAL_AWAITED */
 bool awake;
 
 #define LOCK(_l)	_l!_pid; _l?[eval(_pid)]
@@ -54,6 +58,12 @@ inline wake()
 	}
 }
 
+#define COUNT							\
+	if							\
+	:: posts -> d_step { assert(!returned); posted++ }	\
+	:: else							\
+	fi
+
 inline leave(me, lock)
 {
 #ifdef MUT_WAKE_BEFORE_LEAVE
@@ -63,6 +73,9 @@ inline leave(me, lock)
 #endif
 	LOCK(lock);
 	assert(in_tree && !returned);	/* goes on from it */
+#ifndef MUT_COUNT_AFTER_LEAVE
+	COUNT;		/* as long as the range is at the notifier */
+#endif
 #ifdef MUT_MARK_READ_LATE
 	at[me] = false;
 	UNLOCK(lock);
@@ -76,12 +89,32 @@ inline leave(me, lock)
 	UNLOCK(lock);
 #endif
 	if :: marked -> wake() :: else fi;
+	marked = false;
+#ifdef MUT_COUNT_AFTER_LEAVE
+	COUNT
+#endif
+}
+
+/* The decrement is the last access, and its result says whether to wake. */
+inline finish()
+{
+	CALLBACK;
+#ifdef MUT_WAKE_BY_MARK
+	READ_MARK;
+	d_step { assert(!returned); posted-- };
+#elif defined(MUT_MARK_AFTER_COUNT)
+	d_step { assert(!returned); posted-- };
+	READ_MARK;
+#else
+	d_step { assert(!returned); posted--; marked = posted == 0 && awaited };
+#endif
+	if :: marked -> wake() :: else fi;
 	marked = false
 }
 
 proctype walker(byte me; chan lock)
 {
-	bool pinned, marked;
+	bool pinned, marked, posts;
 
 end:	do
 	:: LOCK(lock);
@@ -100,7 +133,10 @@ end:	do
 		CALLBACK;
 #else
 		CALLBACK;
+		if :: posts = true :: skip fi;
 		leave(me, lock);
+		if :: posts -> finish() :: else fi;
+		posts = false;
 #endif
 		pinned = false
 	   :: else
@@ -134,12 +170,24 @@ inline look()
 #endif
 }
 
+#ifdef MUT_COUNT_BEFORE_PINS
+#define COUNTED		seen
+#else
+#define COUNTED		posted
+#endif
+
 proctype remover()
 {
 	byte early;
 	bool pins;
+#ifdef MUT_COUNT_BEFORE_PINS
+	byte seen;
+#endif
 
 	LOCK_ALL;
+#ifdef MUT_COUNT_BEFORE_PINS
+	seen = posted;
+#endif
 	if
 #ifdef MUT_NO_WAIT
 	:: true -> skip
@@ -171,6 +219,25 @@ proctype remover()
 #endif
 		LOCK_ALL
 	:: !at[0] && !at[1]
+#endif
+	fi;
+	if
+#if defined(MUT_NO_COUNT_WAIT) || defined(MUT_NO_WAIT)
+	:: true -> skip
+#else
+	:: COUNTED ->
+#ifndef MUT_POSTED_NO_MARK
+		removing = true;
+#endif
+		UNLOCK_ALL;
+		/* One word with the count, so a decrement sees it or is seen. */
+		awaited = true;
+		do
+		:: awake = false;
+		   if :: !posted -> break :: else -> awake fi
+		od;
+		LOCK_ALL
+	:: !COUNTED
 #endif
 	fi;
 	in_tree = false;

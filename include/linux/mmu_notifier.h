@@ -23,6 +23,7 @@
 #ifndef _LINUX_MMU_NOTIFIER_H
 #define _LINUX_MMU_NOTIFIER_H
 
+#include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/cleanup.h>
 #include <linux/interval_tree.h>
@@ -283,6 +284,7 @@ struct mmu_interval_notifier_ops {
  * @mm: the mm; a reference on its mm_count is held until it is removed
  * @invalidate_seq: written by mmu_interval_set_seq(), under the owner's lock
  * @removing: is being taken out: no range calls it any more
+ * @nr_posted: invalidations that were posted and are not finished
  */
 struct mmu_interval_notifier {
 	struct interval_tree_node interval_tree;
@@ -290,6 +292,7 @@ struct mmu_interval_notifier {
 	struct mm_struct *mm;
 	unsigned long invalidate_seq;
 	bool removing;
+	atomic_t nr_posted;
 };
 
 #ifdef CONFIG_MMU_NOTIFIER

@@ -183,6 +183,86 @@ static void remove_waits_between_the_phases(struct kunit *test)
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
 }
 
+/* A notifier that two ranges post to, each finished by a thread that can stop. */
+struct test_shared {
+	struct mmu_interval_notifier mni;
+	struct test_shared_finish {
+		struct mmu_interval_notifier_finish finish;
+		struct completion entered, leave;
+	} posts[2];
+	atomic_t nr_started;
+	atomic_t nr_finished;
+};
+
+static bool test_shared_start(struct mmu_interval_notifier *mni,
+			      const struct mmu_notifier_range *range,
+			      unsigned long seq,
+			      struct mmu_interval_notifier_finish **finish)
+{
+	struct test_shared *ts = container_of(mni, struct test_shared, mni);
+
+	*finish = &ts->posts[atomic_inc_return(&ts->nr_started) - 1].finish;
+	mmu_interval_set_seq(mni, seq);
+	return true;
+}
+
+static void test_shared_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct test_shared *ts = container_of(finish->notifier, struct test_shared, mni);
+	struct test_shared_finish *post =
+		container_of(finish, struct test_shared_finish, finish);
+
+	mmu_test_stop(&post->entered, &post->leave);
+	atomic_inc(&ts->nr_finished);
+}
+
+static const struct mmu_interval_notifier_ops test_shared_ops = {
+	.invalidate_start = test_shared_start,
+	.invalidate_finish = test_shared_finish,
+};
+
+static void test_shared_init(struct kunit *test, struct test_shared *ts)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		init_completion(&ts->posts[i].entered);
+		init_completion(&ts->posts[i].leave);
+	}
+	KUNIT_ASSERT_EQ(test, 0,
+			mmu_interval_notifier_insert(&ts->mni, mmu_test_mm(test),
+						     PG(0), PG(5), &test_shared_ops));
+}
+
+/* One that is finished first does not let removal go while the other is not. */
+static void regress_remove_waits_for_each_that_posted(struct kunit *test)
+{
+	struct mmu_test_thread inv[2] = {
+		{ .fn = mmu_test_do_invalidate, .first_page = 1, .nr_pages = 1 },
+		{ .fn = mmu_test_do_invalidate, .first_page = 2, .nr_pages = 1 },
+	};
+	struct test_shared *ts = kunit_kzalloc(test, sizeof(*ts), GFP_KERNEL);
+	struct mmu_test_thread remover = { .fn = mmu_test_do_remove };
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, ts);
+	test_shared_init(test, ts);
+	for (i = 0; i < 2; i++) {
+		mmu_test_run(test, &inv[i]);
+		wait_for_completion(&ts->posts[i].entered);
+	}
+	remover.arg = &ts->mni;
+	mmu_test_run(test, &remover);
+	mmu_test_wait(test, READ_ONCE(ts->mni.removing));
+	complete(&ts->posts[1].leave);
+	mmu_test_join(test, &inv[1]);
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&remover.done, HZ / 5));
+	complete(&ts->posts[0].leave);
+	mmu_test_join(test, &remover);
+	KUNIT_EXPECT_EQ(test, 2, atomic_read(&ts->nr_finished));
+	mmu_test_join(test, &inv[0]);
+}
+
 struct refusal_case {
 	const char *name;
 	int refuser;
@@ -266,6 +346,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(one_phase_is_enough_if_it_says_so),
 	KUNIT_CASE(remove_waits_for_what_was_posted),
 	KUNIT_CASE(remove_waits_between_the_phases),
+	KUNIT_CASE(regress_remove_waits_for_each_that_posted),
 	KUNIT_CASE_PARAM(refused_start_finishes_what_was_posted, refusal_gen_params),
 	KUNIT_CASE(exit_finishes_what_it_posts),
 	KUNIT_CASE(ops_are_of_one_kind),

@@ -41,6 +41,7 @@ void bench_set_free(struct bench_set *set);
 
 /* The commands, see main.c */
 int bench_cost(const char *arg);
+int bench_posted(const char *arg);
 int bench_register(const char *arg);
 int bench_storm(const char *arg);
 int bench_unregister(const char *arg);

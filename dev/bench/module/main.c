@@ -8,6 +8,7 @@
  * file. What the rows mean, and their units, is in dev/bench/rows.py.
  *
  *	cost		instructions of single operations, on one CPU
+ *	posted		instructions of a removal beside what a range has posted
  *	register <row>	instructions of registering with the writer's mm
  *	storm		waiting while others invalidate, on two CPUs
  *	unregister	unregistering while another mm's notifier sleeps
@@ -34,6 +35,7 @@ static const struct {
 	int (*run)(const char *arg);
 } bench_commands[] = {
 	{ "cost", bench_cost },
+	{ "posted", bench_posted },
 	{ "register", bench_register },
 	{ "storm", bench_storm },
 	{ "unregister", bench_unregister },

@@ -100,6 +100,7 @@ void measure_registration(struct bench *b);
 void measure_deregistration(struct bench *b);
 void measure_faults(struct bench *b);
 void measure_invalidation(struct bench *b);
+void measure_chunks(struct bench *b);
 void measure_traffic(struct bench *b);
 void measure_threads(struct bench *b);
 void measure_storm(struct bench *b);

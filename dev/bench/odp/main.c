@@ -18,6 +18,7 @@ static const struct {
 	{ "deregistration", measure_deregistration },
 	{ "faults", measure_faults },
 	{ "invalidation", measure_invalidation },
+	{ "chunks", measure_chunks },
 	{ "traffic", measure_traffic },
 	{ "threads", measure_threads },
 	{ "storm", measure_storm },
