@@ -25,6 +25,8 @@
 #define IB_ODP_CHUNK_PAGES	(IB_ODP_CHUNK_SIZE >> PAGE_SHIFT)
 
 struct ib_odp_chunk;
+struct ib_odp_owner;
+struct ib_odp_populate;
 
 /**
  * enum ib_odp_fault_flags - what a fault asks for
@@ -32,11 +34,13 @@ struct ib_odp_chunk;
  * @IB_ODP_FAULT_PREFETCH: it was told to in advance, which is counted apart
  * @IB_ODP_FAULT_PRESENT: only what the process has mapped anyway; the rest of
  *	the range stays as it is
+ * @IB_ODP_FAULT_PROMPT: not if user space decides how long it takes
  */
 enum ib_odp_fault_flags {
 	IB_ODP_FAULT_WRITE = BIT(0),
 	IB_ODP_FAULT_PREFETCH = BIT(1),
 	IB_ODP_FAULT_PRESENT = BIT(2),
+	IB_ODP_FAULT_PROMPT = BIT(3),
 };
 
 /**
@@ -78,6 +82,13 @@ struct ib_umem_odp_ops {
  *	protects lookup against reaping
  * @reap_list: chunks that became empty, under the lock of @chunks
  * @reap_work: frees those that still are
+ * @refs: the region's, and one for each fault that user space may hold up
+ * @dead: the region is gone: nothing is entered any more; set under the lock of
+ *	@chunks, read under that or a chunk's lock
+ * @uses_dma: the device uses DMA addresses; it may be gone before the umem is
+ * @populate_lock: protects @populates
+ * @populates: struct ib_odp_populate that run or wait to run
+ * @owner: of the address space, once there was one of these
  * @stats: pages mapped by faults, pages invalidated, pages mapped in advance
  */
 struct ib_umem_odp {
@@ -92,6 +103,12 @@ struct ib_umem_odp {
 	struct xarray chunks;
 	struct list_head reap_list;
 	struct work_struct reap_work;
+	refcount_t refs;
+	bool dead;
+	bool uses_dma;
+	spinlock_t populate_lock;
+	struct list_head populates;
+	struct ib_odp_owner *owner;
 	struct ib_odp_counters stats;
 };
 
@@ -109,7 +126,7 @@ struct ib_umem_odp {
  * @odp: the umem
  * @lock: protects what is below, and whoever uses the pages; taken inside of
  *	the mmap_lock by invalidation, so not held while faulting
- * @refs: the umem's and one for each user
+ * @refs: the umem's and one for each user; freed with the last one
  * @reap_entry: in the umem's reap_list
  * @nr_mapped: pages that are mapped
  * @huge: entry of the huge page that is all of the chunk, or 0; none of the
@@ -228,6 +245,9 @@ struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr
 struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int access,
 					     const struct ib_umem_odp_ops *ops);
 void ib_umem_odp_release(struct ib_umem_odp *odp);
+void ib_umem_odp_kill(struct ib_umem_odp *odp);
+void ib_umem_odp_hold(struct ib_umem_odp *odp);
+void ib_umem_odp_put(struct ib_umem_odp *odp);
 bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
 			    unsigned long end);
 
@@ -238,6 +258,18 @@ void ib_odp_chunk_entries(const struct ib_odp_chunk *chunk, unsigned long addr,
 			  unsigned int nr, __be64 *to);
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);
 unsigned long ib_umem_odp_find_mapped(struct ib_umem_odp *odp, unsigned long addr);
+
+int ib_umem_odp_populate_now(struct ib_umem_odp *odp, unsigned long start,
+			     unsigned long end, unsigned int flags);
+int ib_umem_odp_populate(struct ib_umem_odp *odp, unsigned long start,
+			 unsigned long end, unsigned int flags,
+			 void (*done)(void *data, int result), void *data,
+			 struct ib_odp_populate **populate);
+void ib_odp_populate_end(struct ib_odp_populate *populate);
+struct ib_odp_chunk *ib_umem_odp_fault_wait(struct ib_umem_odp *odp,
+					    unsigned long start, unsigned long end,
+					    unsigned int flags,
+					    bool (*leave)(void *data), void *data);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 
@@ -256,6 +288,9 @@ ib_umem_odp_get_implicit(struct ib_device *device, int access,
 }
 
 static inline void ib_umem_odp_release(struct ib_umem_odp *odp) { }
+static inline void ib_umem_odp_kill(struct ib_umem_odp *odp) { }
+static inline void ib_umem_odp_hold(struct ib_umem_odp *odp) { }
+static inline void ib_umem_odp_put(struct ib_umem_odp *odp) { }
 
 static inline bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
 					  unsigned long end)

@@ -29,7 +29,24 @@
  * of the xarray only if nobody else has a reference, under the xarray's lock,
  * under which references are got.
  *
- * Locks: mmap_lock (outside), chunk->lock, xa_lock.
+ * A fault can sleep for as long as user space wants (umem_odp_populate.c), and the
+ * end of the region must not wait for that. Such a fault has references of the umem
+ * and of its chunk. Release marks the umem dead, has the device forget all chunks and
+ * removes their notifiers; what is left is memory, and a fault that wakes up later
+ * finds the mark under the chunk's lock, enters nothing, and frees it.
+ *
+ *	fault				release
+ *	  hold umem, chunk
+ *	  sleeps in hmm_range_fault()
+ *					  dead = true
+ *					  take chunks out; for each: remove the
+ *					    notifier, lock, zap, unlock, put
+ *					  put umem; the device may go
+ *	  lock chunk: dead, unlock
+ *	  put chunk: freed
+ *	  put umem: freed
+ *
+ * Locks: mmap_lock (outside), chunk->lock, xa_lock or populate_lock.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -48,8 +65,11 @@ static void chunk_free(struct ib_odp_chunk *chunk)
 	kfree(chunk);
 }
 
-/* No longer in the xarray, and without users. */
-static void chunk_destroy(struct ib_odp_chunk *chunk)
+/*
+ * No longer in the xarray: give back the reference that was the xarray's. If the
+ * umem is dead there may be a user, which enters nothing.
+ */
+static void chunk_retire(struct ib_odp_chunk *chunk)
 {
 	mmu_interval_notifier_remove(&chunk->notifier);
 	mutex_lock(&chunk->lock);
@@ -57,9 +77,10 @@ static void chunk_destroy(struct ib_odp_chunk *chunk)
 	mutex_unlock(&chunk->lock);
 	/* The last invalidation may have found it empty; there will be no other. */
 	xa_lock(&chunk->odp->chunks);
-	list_del(&chunk->reap_entry);
+	list_del_init(&chunk->reap_entry);
 	xa_unlock(&chunk->odp->chunks);
-	chunk_free(chunk);
+	if (refcount_dec_and_test(&chunk->refs))
+		chunk_free(chunk);
 }
 
 static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long addr)
@@ -92,8 +113,11 @@ static struct ib_odp_chunk *chunk_find(struct ib_umem_odp *odp, unsigned long ad
 	struct ib_odp_chunk *chunk;
 
 	xa_lock(&odp->chunks);
-	chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
-	if (chunk)
+	if (odp->dead)
+		chunk = ERR_PTR(-EFAULT);
+	else
+		chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
+	if (!IS_ERR_OR_NULL(chunk))
 		refcount_inc(&chunk->refs);
 	xa_unlock(&odp->chunks);
 	return chunk;
@@ -105,10 +129,16 @@ static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
 {
 	int ret;
 
-	refcount_inc(&chunk->refs);
 	xa_lock(&odp->chunks);
+	/* May drop the lock to allocate, so the mark is looked at behind it. */
 	ret = __xa_insert(&odp->chunks, ib_umem_odp_chunk_index(odp, addr), chunk,
 			  GFP_KERNEL_ACCOUNT);
+	if (!ret && odp->dead) {
+		__xa_erase(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
+		ret = -EFAULT;
+	}
+	if (!ret)
+		refcount_inc(&chunk->refs);
 	xa_unlock(&odp->chunks);
 	return ret;
 }
@@ -119,7 +149,7 @@ static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
  * @addr: inside of it
  *
  * Context: sleeps.
- * Return: the chunk, for ib_odp_chunk_put(); -ENOMEM.
+ * Return: the chunk, for ib_odp_chunk_put(); -ENOMEM; -EFAULT if the region is gone.
  */
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr)
 {
@@ -137,7 +167,7 @@ struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long add
 		if (!ret)
 			return chunk;
 		/* -EBUSY: another fault was first, and its chunk is there. */
-		chunk_destroy(chunk);
+		chunk_retire(chunk);
 		if (ret != -EBUSY)
 			return ERR_PTR(ret);
 	}
@@ -148,10 +178,10 @@ static void chunk_list_if_empty(struct ib_odp_chunk *chunk)
 	struct ib_umem_odp *odp = chunk->odp;
 
 	lockdep_assert_held(&odp->chunks.xa_lock);
-	if (READ_ONCE(chunk->nr_mapped) || !list_empty(&chunk->reap_entry))
+	if (odp->dead || READ_ONCE(chunk->nr_mapped) || !list_empty(&chunk->reap_entry))
 		return;
 	list_add_tail(&chunk->reap_entry, &odp->reap_list);
-	queue_work(system_unbound_wq, &odp->reap_work);
+	queue_work(ib_odp_wq, &odp->reap_work);
 }
 
 /**
@@ -169,19 +199,24 @@ void ib_odp_chunk_reap(struct ib_odp_chunk *chunk)
 
 /**
  * ib_odp_chunk_put() - give a reference back
- * @chunk: the chunk
+ * @chunk: the chunk, not locked
  *
- * Context: any.
+ * Context: sleeps, if the region is gone.
  */
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk)
 {
 	struct ib_umem_odp *odp = chunk->odp;
+	bool last;
 
 	/* In one step, or a chunk that empties in between is never reaped. */
 	xa_lock(&odp->chunks);
-	refcount_dec(&chunk->refs);
-	chunk_list_if_empty(chunk);
+	last = refcount_dec_and_test(&chunk->refs);
+	if (!last)
+		chunk_list_if_empty(chunk);
 	xa_unlock(&odp->chunks);
+	/* Only after release: until then the xarray has a reference. */
+	if (last)
+		chunk_free(chunk);
 }
 
 /*
@@ -214,7 +249,7 @@ static void ib_umem_odp_reap(struct work_struct *work)
 
 	/* Only this work and release free chunks, and release cancels it. */
 	while ((chunk = odp_next_idle(odp))) {
-		chunk_destroy(chunk);
+		chunk_retire(chunk);
 		reaped = true;
 		cond_resched();
 	}
@@ -301,12 +336,16 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 	odp->umem.writable = ib_access_writable(access);
 	odp->umem.is_odp = 1;
 	odp->page_shift = PAGE_SHIFT;
+	odp->uses_dma = !ib_uses_virt_dma(device);
 	odp->ops = ops;
 	if (ops)
 		odp->skew = ib_umem_start(odp) & (ops->granule - 1);
 	xa_init(&odp->chunks);
 	INIT_LIST_HEAD(&odp->reap_list);
 	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
+	refcount_set(&odp->refs, 1);
+	spin_lock_init(&odp->populate_lock);
+	INIT_LIST_HEAD(&odp->populates);
 	return odp;
 }
 
@@ -370,17 +409,71 @@ struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int acces
 EXPORT_SYMBOL_GPL(ib_umem_odp_get_implicit);
 
 /**
+ * ib_umem_odp_hold() - keep a umem beyond the end of its region
+ * @odp: the umem
+ *
+ * For a fault that user space may hold up. Its user gives up everything of the
+ * driver's and the device's before it sleeps.
+ */
+void ib_umem_odp_hold(struct ib_umem_odp *odp)
+{
+	refcount_inc(&odp->refs);
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_hold);
+
+/**
+ * ib_umem_odp_put() - undo ib_umem_odp_hold()
+ * @odp: the umem
+ *
+ * Context: sleeps.
+ */
+void ib_umem_odp_put(struct ib_umem_odp *odp)
+{
+	struct mm_struct *mm = odp->umem.owning_mm;
+
+	if (!refcount_dec_and_test(&odp->refs))
+		return;
+	xa_destroy(&odp->chunks);
+	if (odp->owner)
+		ib_odp_owner_put(odp->owner);
+	kfree(odp);
+	mmu_notifier_disarm(mm);
+	mmdrop(mm);
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_put);
+
+/**
+ * ib_umem_odp_kill() - let no fault in a region wait any longer
+ * @odp: the umem
+ *
+ * Those that run or begin fail with -EFAULT; those that sleep for user space are no
+ * longer waited for. For a driver whose faults hold references that it waits for
+ * before it calls ib_umem_odp_release(). The pages stay until then.
+ *
+ * Context: any but hard and soft interrupts.
+ */
+void ib_umem_odp_kill(struct ib_umem_odp *odp)
+{
+	xa_lock(&odp->chunks);
+	odp->dead = true;
+	xa_unlock(&odp->chunks);
+	ib_odp_populate_kill(odp);
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_kill);
+
+/**
  * ib_umem_odp_release() - the region is gone
- * @odp: no fault is running in it or will be; the device does not use it
+ * @odp: the device does not use it; faults in it hold a reference of it and none of
+ *	the region's
  *
  * Context: sleeps; not under a lock that is taken around the mmap_lock.
  */
 void ib_umem_odp_release(struct ib_umem_odp *odp)
 {
-	struct mm_struct *mm = odp->umem.owning_mm;
 	struct ib_odp_chunk *chunk;
 	unsigned long index;
 
+	ib_umem_odp_kill(odp);
 	/*
 	 * Chunks can still become empty and queue the work, until they are
 	 * removed; it would find them, so it is disabled and not just waited for.
@@ -388,12 +481,9 @@ void ib_umem_odp_release(struct ib_umem_odp *odp)
 	disable_work_sync(&odp->reap_work);
 	xa_for_each(&odp->chunks, index, chunk) {
 		xa_erase(&odp->chunks, index);
-		chunk_destroy(chunk);
+		chunk_retire(chunk);
 		cond_resched();
 	}
-	xa_destroy(&odp->chunks);
-	mmu_notifier_disarm(mm);
-	mmdrop(mm);
-	kfree(odp);
+	ib_umem_odp_put(odp);
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_release);

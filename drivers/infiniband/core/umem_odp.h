@@ -12,10 +12,13 @@
 
 extern const struct mmu_interval_notifier_ops ib_odp_chunk_ops;
 extern unsigned int ib_odp_around;
+extern struct workqueue_struct *ib_odp_wq;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk);
 void ib_odp_chunk_reap(struct ib_odp_chunk *chunk);
+void ib_odp_populate_kill(struct ib_umem_odp *odp);
+void ib_odp_owner_put(struct ib_odp_owner *owner);
 
 /**
  * struct ib_odp_fault - a fault in a chunk
@@ -23,11 +26,13 @@ void ib_odp_chunk_reap(struct ib_odp_chunk *chunk);
  * @needed: how many of its pages are needed, from the first on; behind them only
  *	what is present anyway is taken along
  * @flags: enum ib_odp_fault_flags
+ * @look: nothing is faulted in: all that is needed must be mapped already
  */
 struct ib_odp_fault {
 	struct hmm_range hmm;
 	unsigned int needed;
 	unsigned int flags;
+	bool look;
 };
 
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk);
@@ -37,5 +42,13 @@ struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 				    const struct hmm_range *hmm);
 int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault);
 void ib_odp_chunk_clear(struct ib_odp_chunk *chunk);
+
+#ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
+int ib_umem_odp_init(void);
+void ib_umem_odp_exit(void);
+#else
+static inline int ib_umem_odp_init(void) { return 0; }
+static inline void ib_umem_odp_exit(void) { }
+#endif
 
 #endif /* _IB_CORE_UMEM_ODP_H */

@@ -9,6 +9,12 @@
  * away meanwhile; a process that does nothing but that can delay its own device
  * for so long and no longer, then the fault fails.
  *
+ * Before anything is faulted in, the mappings are looked at. Some memory is not for
+ * devices, whatever hmm_range_fault() says of it. Of other memory user space decides
+ * how long a fault takes: the daemon of a FUSE file system, the handler of a
+ * userfaultfd. Where the caller cannot wait for these, only what is mapped already is
+ * taken; umem_odp_populate.c has the other way.
+ *
  * Memory that the device never touched has no chunk, and is never in the way of
  * the OOM reaper.
  *
@@ -40,27 +46,96 @@ static void fault_ask(struct ib_odp_fault *fault)
 
 	if (fault->flags & IB_ODP_FAULT_WRITE)
 		need |= HMM_PFN_REQ_WRITE;
+	if (fault->look)
+		need = 0;
 	memset_l(fault->hmm.hmm_pfns, need, fault->needed);
 	memset_l(fault->hmm.hmm_pfns + fault->needed, 0, nr - fault->needed);
+}
+
+/* Of a fault that only looked: was all there that is needed? */
+static bool fault_found(const struct ib_odp_fault *fault)
+{
+	unsigned long need = HMM_PFN_VALID;
+	unsigned int i;
+
+	if (fault->flags & IB_ODP_FAULT_WRITE)
+		need |= HMM_PFN_WRITE;
+	for (i = 0; i < fault->needed; i++)
+		if ((fault->hmm.hmm_pfns[i] & need) != need)
+			return false;
+	return true;
+}
+
+/* A writer that waits for the lock may wait for a fault of the process's own. */
+static int fault_lock_mm(const struct ib_odp_fault *fault, struct mm_struct *mm)
+{
+	if (fault->flags & IB_ODP_FAULT_PROMPT)
+		return mmap_read_trylock(mm) ? 0 : -EAGAIN;
+	return mmap_read_lock_killable(mm);
+}
+
+/*
+ * May the device have this memory, and when? Cuts off what is not needed and not for
+ * devices.
+ */
+static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
+{
+	struct hmm_range *hmm = &fault->hmm;
+	unsigned long needed_end = hmm->start + ((unsigned long)fault->needed << PAGE_SHIFT);
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, hmm->start);
+
+	for_each_vma_range(vmi, vma, hmm->end) {
+		switch (hmm_vma_use(vma, fault->flags & IB_ODP_FAULT_WRITE)) {
+		case HMM_VMA_PROMPT:
+			break;
+		case HMM_VMA_UNBOUNDED:
+			if (vma->vm_start < needed_end)
+				fault->look = fault->flags & IB_ODP_FAULT_PROMPT;
+			break;
+		case HMM_VMA_REFUSED:
+			if (vma->vm_start < needed_end || vma->vm_start <= hmm->start)
+				return -EFAULT;
+			hmm->end = vma->vm_start;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
+{
+	int ret;
+
+	ret = fault_lock_mm(fault, mm);
+	if (ret)
+		return ret;
+	fault->look = false;
+	ret = fault_check(fault, mm);
+	if (!ret) {
+		fault_ask(fault);
+		ret = hmm_range_fault(&fault->hmm);
+	}
+	mmap_read_unlock(mm);
+	if (!ret && fault->look && !fault_found(fault))
+		return -EAGAIN;
+	/* Of the process's own rights; -EPERM is for those of the region. */
+	return ret == -EPERM ? -EFAULT : ret;
 }
 
 /* One attempt. On success the chunk is locked; -EBUSY to try again. */
 static int chunk_fault_once(struct ib_odp_chunk *chunk, struct ib_odp_fault *fault)
 {
-	struct mm_struct *mm = chunk->odp->umem.owning_mm;
 	struct hmm_range *hmm = &fault->hmm;
 	int ret;
 
-	fault_ask(fault);
+	/* Its notifier may have been removed; it is not waited for then. */
+	if (READ_ONCE(chunk->odp->dead))
+		return -EFAULT;
 	hmm->notifier_seq = mmu_interval_read_begin(&chunk->notifier);
-	ret = mmap_read_lock_killable(mm);
+	ret = fault_look_up(fault, chunk->odp->umem.owning_mm);
 	if (ret)
 		return ret;
-	ret = hmm_range_fault(hmm);
-	mmap_read_unlock(mm);
-	/* Of the process's own rights; -EPERM is for those of the region. */
-	if (ret)
-		return ret == -EPERM ? -EFAULT : ret;
 	/* Now, as nothing can be allocated under the lock. */
 	if (!ib_odp_chunk_huge_page(chunk, hmm)) {
 		ret = ib_odp_chunk_prepare(chunk);
@@ -168,9 +243,11 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
  * Context: sleeps; takes the mmap_lock of the owner, so not under a lock that
  * is taken inside of it.
  * Return: the chunk, locked; -EFAULT if the process has no such memory or may
- * not access it like this, or is gone; -EPERM for a write to a region that is
- * registered for reading; -EINVAL if the range is not inside; -EBUSY if the
- * pages kept being taken away; -ENOMEM; -EINTR on a fatal signal.
+ * not access it like this, or is gone, or the memory is not for devices, or the region
+ * is gone; -EPERM for a write to a region that is registered for reading; -EINVAL if
+ * the range is not inside; -EBUSY if the pages kept being taken away; -EAGAIN with
+ * IB_ODP_FAULT_PROMPT if user space decides how long it takes; -ENOMEM; -EINTR on a
+ * fatal signal.
  */
 struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
@@ -207,7 +284,7 @@ EXPORT_SYMBOL_GPL(ib_umem_odp_fault);
  * ib_odp_chunk_unlock() - the pages may go
  * @chunk: from ib_umem_odp_fault()
  *
- * Context: any.
+ * Context: sleeps.
  */
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk)
 {

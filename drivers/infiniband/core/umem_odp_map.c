@@ -27,6 +27,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -59,11 +60,6 @@ static int odp_dma_map(struct odp_dma to, struct page *page, size_t size, dma_ad
 static void odp_dma_unmap(struct odp_dma to, dma_addr_t dma, size_t size)
 {
 	dma_unmap_page_attrs(to.device, dma, size, to.direction, DMA_ATTR_MAY_OVERLAP);
-}
-
-static bool odp_uses_dma(const struct ib_umem_odp *odp)
-{
-	return !ib_uses_virt_dma(odp->umem.ibdev);
 }
 
 /* 0: not present. */
@@ -102,7 +98,7 @@ static void chunk_add_mapped(struct ib_odp_chunk *chunk, int nr)
 
 static void chunk_unmap_huge(struct ib_odp_chunk *chunk)
 {
-	if (odp_uses_dma(chunk->odp))
+	if (chunk->odp->uses_dma)
 		odp_dma_unmap(odp_dma(chunk->odp), chunk->huge_dma, IB_ODP_CHUNK_SIZE);
 	entry_mark_dirty(chunk->huge);
 	chunk->huge = 0;
@@ -289,7 +285,7 @@ const struct mmu_interval_notifier_ops ib_odp_chunk_ops = {
  */
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk)
 {
-	bool dma = odp_uses_dma(chunk->odp);
+	bool dma = chunk->odp->uses_dma;
 	unsigned long length = ib_odp_chunk_end(chunk) - ib_odp_chunk_start(chunk);
 	size_t nr = ALIGN(length >> PAGE_SHIFT, 2);
 	unsigned long *entries;
@@ -363,19 +359,48 @@ struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 	return nth_page(hmm_pfn_to_page(value), -(long)ib_odp_chunk_index(chunk, hmm->start));
 }
 
+/*
+ * Memory of another PCI device. get_user_pages() refuses it, too, for callers that do
+ * not say that they map it for DMA in the special way that it takes.
+ */
+static bool page_is_refused(const struct page *page)
+{
+	return is_pci_p2pdma_page(page);
+}
+
 /* What the device gets of a page that the process has like this. */
 static unsigned long hmm_access(unsigned long value, bool write)
 {
 	return IB_ODP_ENTRY_READ | (write && value & HMM_PFN_WRITE ? IB_ODP_ENTRY_WRITE : 0);
 }
 
-/* The mapping changed and nobody said so. */
-static bool entry_is_other(unsigned long entry, const struct page *page)
+/*
+ * The device has a page that is not the process's: a change of the mapping was not
+ * announced. The device must not keep it, so the caller has to clear the chunk.
+ */
+static bool entry_is_stale(const struct ib_odp_chunk *chunk, unsigned long entry,
+			   const struct page *page)
 {
-	return WARN_ON_ONCE(entry_page(entry) != page);
+	if (likely(entry_page(entry) == page))
+		return false;
+	ibdev_err_ratelimited(chunk->odp->umem.ibdev,
+			      "on-demand paging: memory at %#lx changed unannounced\n",
+			      ib_odp_chunk_start(chunk));
+	return true;
 }
 
-/* Enter a part of what was found; @counter counts what the device gets by it. */
+static atomic64_t *fault_counter(struct ib_odp_chunk *chunk,
+				 const struct ib_odp_fault *fault)
+{
+	struct ib_odp_counters *stats = &chunk->odp->stats;
+
+	return fault->flags & IB_ODP_FAULT_PREFETCH ? &stats->prefetch : &stats->faults;
+}
+
+/*
+ * Enter a part of what was found; @counter counts what the device gets by it. -ESTALE:
+ * some of what was entered before is no longer the process's.
+ */
 static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault,
 			    unsigned int from, unsigned int to, atomic64_t *counter)
 {
@@ -393,11 +418,15 @@ static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_faul
 		if (!(*value & HMM_PFN_VALID))
 			continue;
 		page = hmm_pfn_to_page(*value);
+		if (page_is_refused(page)) {
+			ret = -EFAULT;
+			break;
+		}
 		access = hmm_access(*value, write);
 		if (test_bit(i, chunk->present)) {
 			old = chunk->entries[i];
-			if (entry_is_other(old, page)) {
-				ret = -EFAULT;
+			if (entry_is_stale(chunk, old, page)) {
+				ret = -ESTALE;
 				break;
 			}
 			access |= old & IB_ODP_ENTRY_FLAGS;
@@ -418,15 +447,32 @@ static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_faul
 	return ret;
 }
 
-static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
-			  unsigned long access, atomic64_t *counter)
+/* What is needed counts as asked for, the rest as brought in beside it. */
+static int chunk_map_small(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault)
 {
+	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
+	int ret;
+
+	ret = chunk_map_smalls(chunk, fault, 0, fault->needed, fault_counter(chunk, fault));
+	if (!ret && fault->needed < nr)
+		ret = chunk_map_smalls(chunk, fault, fault->needed, nr,
+				       &chunk->odp->stats.prefetch);
+	return ret;
+}
+
+static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
+			  const struct ib_odp_fault *fault)
+{
+	unsigned long access = hmm_access(fault->hmm.hmm_pfns[0],
+					  fault->flags & IB_ODP_FAULT_WRITE);
 	unsigned long old = chunk->huge;
 
-	if (old && entry_is_other(old, page))
+	if (page_is_refused(page))
 		return -EFAULT;
+	if (old && entry_is_stale(chunk, old, page))
+		return -ESTALE;
 	if (!old) {
-		if (odp_uses_dma(chunk->odp) &&
+		if (chunk->odp->uses_dma &&
 		    odp_dma_map(odp_dma(chunk->odp), page, IB_ODP_CHUNK_SIZE, &chunk->huge_dma)) {
 			/* A bounce buffer is not so large. Again, with small ones. */
 			WRITE_ONCE(chunk->small_only, true);
@@ -435,7 +481,7 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
 		chunk_add_mapped(chunk, IB_ODP_CHUNK_PAGES);
 	}
 	if ((old & access) != access)
-		atomic64_add(IB_ODP_CHUNK_PAGES, counter);
+		atomic64_add(IB_ODP_CHUNK_PAGES, fault_counter(chunk, fault));
 	chunk->huge = (unsigned long)page | (old & IB_ODP_ENTRY_FLAGS) | access;
 	return 0;
 }
@@ -445,35 +491,32 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
  * @chunk: locked, and not invalidated since it was looked at
  * @fault: what was found
  *
- * Context: any.
- * Return: 0; -EBUSY: look again; -EFAULT.
+ * Context: sleeps if the driver's zap does.
+ * Return: 0; -EBUSY: look again; -EFAULT if the region is gone, or a page is none that
+ * a device may have.
  */
 int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault)
 {
-	struct ib_odp_counters *stats = &chunk->odp->stats;
 	struct page *huge = ib_odp_chunk_huge_page(chunk, &fault->hmm);
-	atomic64_t *counter = &stats->faults;
-	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
 	int ret;
 
-	if (fault->flags & IB_ODP_FAULT_PREFETCH)
-		counter = &stats->prefetch;
+	if (chunk->odp->dead)
+		return -EFAULT;
 	if (huge && (chunk->huge || !chunk->nr_mapped))
-		return chunk_map_huge(chunk, huge,
-				      hmm_access(fault->hmm.hmm_pfns[0],
-						 fault->flags & IB_ODP_FAULT_WRITE), counter);
-	/* The process has split it, and kept its pages: begin anew, with small ones. */
-	if (chunk->huge) {
-		ib_odp_chunk_clear(chunk);
-		return -EBUSY;
-	}
-	/* Another fault found meanwhile that the device cannot have a huge one. */
-	if (!chunk->entries)
-		return -EBUSY;
-	ret = chunk_map_smalls(chunk, fault, 0, fault->needed, counter);
-	if (!ret && fault->needed < nr)
-		ret = chunk_map_smalls(chunk, fault, fault->needed, nr, &stats->prefetch);
-	return ret;
+		ret = chunk_map_huge(chunk, huge, fault);
+	else if (chunk->huge)
+		/* The process has split it, and kept its pages: small ones from now on. */
+		ret = -ESTALE;
+	else if (!chunk->entries)
+		/* Another fault found meanwhile that the device cannot have a huge one. */
+		ret = -EBUSY;
+	else
+		ret = chunk_map_small(chunk, fault);
+	if (ret != -ESTALE)
+		return ret;
+	/* Begin anew, with nothing. */
+	ib_odp_chunk_clear(chunk);
+	return -EBUSY;
 }
 
 /**

@@ -8,10 +8,17 @@
  * chunk's lock, and let go. A fault that fails is the error that an access to
  * memory outside of the region would be.
  *
+ * User space may hold a fault up for ever. The task then waits for a populate, which
+ * has no reference of the region or of the queue pair. It stops waiting when either
+ * goes: deregistration kills the umem, and a queue pair that is destroyed or reset
+ * marks its tasks. Meanwhile it occupies a worker; so tasks of a protection domain
+ * that has paged regions run on a workqueue of its own, where they are in the way of
+ * nothing else.
+ *
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/highmem.h>
-#include <linux/sched/signal.h>
+#include <linux/overflow.h>
 #include <rdma/ib_umem_odp.h>
 #include <rdma/restrack.h>
 
@@ -21,6 +28,28 @@
 static unsigned long rxe_odp_address(const struct rxe_mr *mr, u64 iova)
 {
 	return mr->umem->address + (iova - mr->ibmr.iova);
+}
+
+/**
+ * rxe_odp_init_pd() - give the queue pairs of a protection domain their own workers
+ * @pd: is going to have a paged region
+ *
+ * Context: sleeps.
+ * Return: 0; -ENOMEM.
+ */
+int rxe_odp_init_pd(struct rxe_pd *pd)
+{
+	struct workqueue_struct *wq;
+
+	if (READ_ONCE(pd->wq))
+		return 0;
+	wq = alloc_workqueue("rxe_odp", WQ_UNBOUND, WQ_UNBOUND_MAX_ACTIVE);
+	if (!wq)
+		return -ENOMEM;
+	/* Tasks look without a lock; they may run on either queue meanwhile. */
+	if (cmpxchg(&pd->wq, NULL, wq))
+		destroy_workqueue(wq);
+	return 0;
 }
 
 int rxe_odp_init_user(struct rxe_dev *rxe, u64 start, u64 length, int access,
@@ -54,6 +83,22 @@ static void rxe_odp_copy_page(struct page *page, unsigned int offset, void *data
 	kunmap_local(va);
 }
 
+/* Is the queue pair that the task works for being destroyed or reset? */
+static bool rxe_odp_leaves(void *data)
+{
+	struct rxe_task *task = data;
+
+	return task && READ_ONCE(task->leaving);
+}
+
+/* ib_umem_odp_fault() in a task, which must not sleep for as long as a user wants. */
+static struct ib_odp_chunk *rxe_odp_fault(struct ib_umem_odp *odp, unsigned long start,
+					  unsigned long end, unsigned int flags)
+{
+	return ib_umem_odp_fault_wait(odp, start, end, flags, rxe_odp_leaves,
+				      rxe_current_task());
+}
+
 /* The part of [addr, end) that is in the chunk of addr; returns its length. */
 static int rxe_odp_copy_chunk(struct ib_umem_odp *odp, unsigned long addr,
 			      unsigned long end, u8 *data,
@@ -64,8 +109,8 @@ static int rxe_odp_copy_chunk(struct ib_umem_odp *odp, unsigned long addr,
 	unsigned int bytes;
 
 	end = min(end, ib_umem_odp_chunk_end(odp, addr));
-	chunk = ib_umem_odp_fault(odp, addr, end,
-				  dir == RXE_TO_MR_OBJ ? IB_ODP_FAULT_WRITE : 0);
+	chunk = rxe_odp_fault(odp, addr, end,
+			      dir == RXE_TO_MR_OBJ ? IB_ODP_FAULT_WRITE : 0);
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
 	for (; addr < end; addr += bytes, data += bytes) {
@@ -82,9 +127,12 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	unsigned long addr = rxe_odp_address(mr, iova);
-	unsigned long end = addr + length;
+	unsigned long end;
 	int done;
 
+	/* Nothing copied is no success. */
+	if (check_add_overflow(addr, length, &end))
+		return -EFAULT;
 	while (addr < end) {
 		done = rxe_odp_copy_chunk(odp, addr, end, data, dir);
 		if (done < 0)
@@ -104,8 +152,8 @@ static int rxe_odp_lock_u64(struct rxe_mr *mr, unsigned long addr,
 {
 	if (!IS_ALIGNED(addr, sizeof(u64)))
 		return RESPST_ERR_MISALIGNED_ATOMIC;
-	*chunk = ib_umem_odp_fault(to_ib_umem_odp(mr->umem), addr,
-				   addr + sizeof(u64), IB_ODP_FAULT_WRITE);
+	*chunk = rxe_odp_fault(to_ib_umem_odp(mr->umem), addr, addr + sizeof(u64),
+			       IB_ODP_FAULT_WRITE);
 	return IS_ERR(*chunk) ? RESPST_ERR_RKEY_VIOLATION : 0;
 }
 
@@ -141,92 +189,98 @@ int rxe_odp_do_atomic_write(struct rxe_mr *mr, u64 iova, u64 value)
 }
 
 /**
- * struct rxe_prefetch - an ibv_advise_mr() that is under way
- * @work: for an asynchronous one
+ * struct rxe_prefetch - an ibv_advise_mr()
  * @flags: enum ib_odp_fault_flags
- * @num_sge: number of @frags
- * @frags: what to bring in; each holds a reference on its MR
+ * @nr: number of @parts
+ * @parts: what to bring in; the umems are held, and nothing of the regions is, as this
+ *	may take as long as user space wants
  */
 struct rxe_prefetch {
-	struct work_struct work;
 	unsigned int flags;
-	u32 num_sge;
+	u32 nr;
 	struct {
-		struct rxe_mr *mr;
-		u64 iova;
-		size_t length;
-	} frags[] __counted_by(num_sge);
+		struct ib_umem_odp *odp;
+		unsigned long start;
+		unsigned long end;
+	} parts[] __counted_by(nr);
 };
-
-static int rxe_odp_prefetch_range(struct rxe_mr *mr, u64 iova, size_t length,
-				  unsigned int flags)
-{
-	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
-	unsigned long addr = rxe_odp_address(mr, iova);
-	unsigned long next, end = addr + length;
-	struct ib_odp_chunk *chunk;
-
-	for (; addr < end; addr = next) {
-		/* Whoever deregisters waits for our reference. */
-		if (READ_ONCE(mr->state) != RXE_MR_STATE_VALID)
-			return -EINVAL;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		next = min(end, ib_umem_odp_chunk_end(odp, addr));
-		chunk = ib_umem_odp_fault(odp, addr, next, flags);
-		if (IS_ERR(chunk))
-			return PTR_ERR(chunk);
-		ib_odp_chunk_unlock(chunk);
-		cond_resched();
-	}
-	return 0;
-}
-
-static int rxe_prefetch_run(struct rxe_prefetch *prefetch)
-{
-	int ret = 0;
-	u32 i;
-
-	for (i = 0; i < prefetch->num_sge && !ret; i++)
-		ret = rxe_odp_prefetch_range(prefetch->frags[i].mr,
-					     prefetch->frags[i].iova,
-					     prefetch->frags[i].length,
-					     prefetch->flags);
-	return ret;
-}
 
 static void rxe_prefetch_free(struct rxe_prefetch *prefetch)
 {
 	u32 i;
 
-	for (i = 0; i < prefetch->num_sge; i++)
-		if (prefetch->frags[i].mr)
-			rxe_put(prefetch->frags[i].mr);
+	for (i = 0; i < prefetch->nr; i++)
+		if (prefetch->parts[i].odp)
+			ib_umem_odp_put(prefetch->parts[i].odp);
 	kvfree(prefetch);
-}
-
-/* Advice: whoever accesses the range will see what went wrong here. */
-static void rxe_prefetch_work(struct work_struct *work)
-{
-	struct rxe_prefetch *prefetch = container_of(work, struct rxe_prefetch, work);
-
-	rxe_prefetch_run(prefetch);
-	rxe_prefetch_free(prefetch);
 }
 
 static int rxe_prefetch_add(struct rxe_prefetch *prefetch, u32 i,
 			    struct rxe_pd *pd, const struct ib_sge *sge, int access)
 {
 	struct rxe_mr *mr = lookup_mr(pd, access, sge->lkey, RXE_LOOKUP_LOCAL);
+	int ret = -EINVAL;
 
 	if (!mr)
 		return -EINVAL;
-	prefetch->frags[i].mr = mr;
-	prefetch->frags[i].iova = sge->addr;
-	prefetch->frags[i].length = sge->length;
-	if (!rxe_mr_is_odp(mr))
-		return -EINVAL;
-	return mr_check_range(mr, sge->addr, sge->length);
+	if (rxe_mr_is_odp(mr))
+		ret = mr_check_range(mr, sge->addr, sge->length);
+	if (!ret) {
+		prefetch->parts[i].odp = to_ib_umem_odp(mr->umem);
+		prefetch->parts[i].start = rxe_odp_address(mr, sge->addr);
+		prefetch->parts[i].end = prefetch->parts[i].start + sge->length;
+		ib_umem_odp_hold(prefetch->parts[i].odp);
+	}
+	rxe_put(mr);
+	return ret;
+}
+
+/* Find all regions, and look at their rights, before anything is done. */
+static struct rxe_prefetch *rxe_prefetch_alloc(struct rxe_pd *pd, bool write,
+					       const struct ib_sge *list, u32 nr)
+{
+	struct rxe_prefetch *prefetch;
+	int ret;
+	u32 i;
+
+	prefetch = kvzalloc(struct_size(prefetch, parts, nr), GFP_KERNEL_ACCOUNT);
+	if (!prefetch)
+		return ERR_PTR(-ENOMEM);
+	prefetch->nr = nr;
+	prefetch->flags = IB_ODP_FAULT_PREFETCH | (write ? IB_ODP_FAULT_WRITE : 0);
+	for (i = 0; i < nr; i++) {
+		ret = rxe_prefetch_add(prefetch, i, pd, &list[i],
+				       write ? IB_ACCESS_LOCAL_WRITE : 0);
+		if (ret) {
+			rxe_prefetch_free(prefetch);
+			return ERR_PTR(ret);
+		}
+	}
+	return prefetch;
+}
+
+/* Now, in the process that asked. */
+static int rxe_prefetch_run(struct rxe_prefetch *prefetch)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < prefetch->nr && !ret; i++)
+		ret = ib_umem_odp_populate_now(prefetch->parts[i].odp,
+					       prefetch->parts[i].start,
+					       prefetch->parts[i].end, prefetch->flags);
+	return ret;
+}
+
+/* Some time. It is advice: an access to the range will see what goes wrong. */
+static void rxe_prefetch_start(struct rxe_prefetch *prefetch)
+{
+	u32 i;
+
+	for (i = 0; i < prefetch->nr; i++)
+		ib_umem_odp_populate(prefetch->parts[i].odp, prefetch->parts[i].start,
+				     prefetch->parts[i].end, prefetch->flags, NULL, NULL,
+				     NULL);
 }
 
 int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
@@ -236,29 +290,20 @@ int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
 	bool write = advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE;
 	struct rxe_prefetch *prefetch;
 	int ret = 0;
-	u32 i;
 
 	if (advice > IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
 		return -EOPNOTSUPP;
 	if (flags & ~IB_UVERBS_ADVISE_MR_FLAG_FLUSH)
 		return -EINVAL;
-	prefetch = kvzalloc(struct_size(prefetch, frags, num_sge), GFP_KERNEL_ACCOUNT);
-	if (!prefetch)
-		return -ENOMEM;
-	prefetch->num_sge = num_sge;
-	prefetch->flags = IB_ODP_FAULT_PREFETCH | (write ? IB_ODP_FAULT_WRITE : 0);
-	for (i = 0; i < num_sge && !ret; i++)
-		ret = rxe_prefetch_add(prefetch, i, to_rpd(ibpd), &sg_list[i],
-				       write ? IB_ACCESS_LOCAL_WRITE : 0);
-
+	prefetch = rxe_prefetch_alloc(to_rpd(ibpd), write, sg_list, num_sge);
+	if (IS_ERR(prefetch))
+		return PTR_ERR(prefetch);
 	/* What is present needs no translation: nothing is left to be done. */
-	if (!ret && advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT) {
-		if (!(flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)) {
-			INIT_WORK(&prefetch->work, rxe_prefetch_work);
-			rxe_queue_work(&prefetch->work);
-			return 0;
-		}
-		ret = rxe_prefetch_run(prefetch);
+	if (advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT) {
+		if (flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)
+			ret = rxe_prefetch_run(prefetch);
+		else
+			rxe_prefetch_start(prefetch);
 	}
 	rxe_prefetch_free(prefetch);
 	return ret;

@@ -275,6 +275,26 @@ TEST_F(error, atomic_on_memory_that_cannot_be_written_is_a_remote_access_error)
 	works_again(_metadata, self);
 }
 
+/* Of which the kernel has no mapping, and get_user_pages() wants nothing. */
+TEST_F(error, regress_secret_memory_is_a_protection_error)
+{
+	int fd = syscall(SYS_memfd_secret, 0);
+	void *mem;
+
+	if (fd < 0)
+		SKIP(return, "no memfd_secret: %s", strerror(errno));
+	ASSERT_EQ(0, ftruncate(fd, AREA));
+	mem = mmap(self->mem, AREA, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	ASSERT_EQ((void *)self->mem, mem);
+	memset(mem, 'x', AREA);
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, remote(self, IBV_WR_RDMA_WRITE, LEN));
+	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
+	EXPECT_EQ(IBV_WC_LOC_PROT_ERR, local(self, IBV_WR_RDMA_WRITE, LEN));
+	EXPECT_EQ(AREA, odp_same_byte(mem, AREA, 'x'));
+	ASSERT_EQ(0, close(fd));
+	works_again(_metadata, self);
+}
+
 TEST_F(error, missing_userfaultfd_page_is_a_remote_access_error)
 {
 	struct uffdio_api api = { .api = UFFD_API };

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -29,6 +30,9 @@ static int odp_find_gid(struct odp_dev *dev)
 	struct ibv_gid_entry entry;
 	int i;
 
+	/* There the LID is the address. */
+	if (dev->port.link_layer == IBV_LINK_LAYER_INFINIBAND)
+		return 0;
 	for (i = 0; i < dev->port.gid_tbl_len; i++) {
 		if (ibv_query_gid_ex(dev->ctx, 1, i, &entry, 0) ||
 		    entry.gid_type != IBV_GID_TYPE_ROCE_V2 ||
@@ -103,7 +107,8 @@ static int odp_qp_create(struct odp_pair *pair, int side)
 static struct ibv_ah_attr odp_ah_attr(struct odp_dev *dev)
 {
 	return (struct ibv_ah_attr) {
-		.is_global = 1,
+		.is_global = dev->port.link_layer != IBV_LINK_LAYER_INFINIBAND,
+		.dlid = dev->port.lid,
 		.port_num = 1,
 		.grh = {
 			.dgid = dev->gid,
@@ -333,6 +338,11 @@ int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 	return ret ? -ret : (int)wc.status;
 }
 
+static bool odp_is_rxe(struct ibv_context *ctx)
+{
+	return !strncmp(ibv_get_device_name(ctx->device), "rxe", 3);
+}
+
 static void odp_attr(struct ib_uverbs_attr *attr, uint16_t id, uint64_t data,
 		     uint16_t len)
 {
@@ -367,10 +377,31 @@ static int odp_advise_rxe(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
 	return ioctl(pd->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
 }
 
+int odp_destroy_qp(struct ibv_qp *qp)
+{
+	struct ib_uverbs_destroy_qp_resp resp;
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[2];
+	} cmd = {
+		.hdr = {
+			.length = sizeof(cmd),
+			.object_id = UVERBS_OBJECT_QP,
+			.method_id = UVERBS_METHOD_QP_DESTROY,
+			.num_attrs = 2,
+			.driver_id = odp_is_rxe(qp->context) ? RDMA_DRIVER_RXE : RDMA_DRIVER_MLX5,
+		},
+	};
+
+	odp_attr(&cmd.attrs[0], UVERBS_ATTR_DESTROY_QP_HANDLE, qp->handle, 0);
+	odp_attr(&cmd.attrs[1], UVERBS_ATTR_DESTROY_QP_RESP, (uintptr_t)&resp, sizeof(resp));
+	return ioctl(qp->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
+}
+
 int odp_advise(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
 	       struct ibv_sge *sge, int nr)
 {
-	if (!strncmp(ibv_get_device_name(pd->context->device), "rxe", 3))
+	if (odp_is_rxe(pd->context))
 		return odp_advise_rxe(pd, advice, flags, sge, nr);
 	return ibv_advise_mr(pd, advice, flags, sge, nr);
 }

@@ -101,6 +101,17 @@ static void copies_stay_inside_of_the_region(struct kunit *test)
 	ib_umem_release(tr->mr.umem);
 }
 
+/* Where a check of the range was fooled, no bytes copied must be an error. */
+static void regress_copy_that_wraps_is_no_success(struct kunit *test)
+{
+	struct test_rxe *tr = test_register(test, PROT_READ | PROT_WRITE,
+					    IB_ACCESS_LOCAL_WRITE);
+	u64 iova = TEST_IOVA - tr->addr - 8;
+
+	KUNIT_EXPECT_NE(test, 0, rxe_odp_mr_copy(&tr->mr, iova, tr->out, 16, RXE_TO_MR_OBJ));
+	ib_umem_release(tr->mr.umem);
+}
+
 static void copies_without_memory_fail(struct kunit *test)
 {
 	struct test_rxe *tr = test_register(test, PROT_READ, IB_ACCESS_LOCAL_WRITE);
@@ -173,6 +184,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE_PARAM(copies_reach_the_user_byte_by_byte, copy_gen_params),
 	KUNIT_CASE(copies_stay_inside_of_the_region),
 	KUNIT_CASE(copies_without_memory_fail),
+	KUNIT_CASE(regress_copy_that_wraps_is_no_success),
 	KUNIT_CASE(atomics_change_the_users_word),
 	KUNIT_CASE(bad_atomics_are_refused),
 	KUNIT_CASE(persistent_flush_is_refused),
