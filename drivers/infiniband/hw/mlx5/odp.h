@@ -57,6 +57,58 @@ struct mlx5_odp_fill {
 	int result;
 };
 
+/* What the functions below return for it; no errno, as commands fail with most of them. */
+#define MLX5_ODP_STALLED	1
+
+/**
+ * struct mlx5_odp_need - memory that a fault needs and user space holds back
+ * @odp: whose, held by this
+ * @start: first address
+ * @end: behind the last one
+ * @flags: enum ib_odp_fault_flags
+ * @done: bytes of the fault before that which the device was told of
+ */
+struct mlx5_odp_need {
+	struct ib_umem_odp *odp;
+	unsigned long start;
+	unsigned long end;
+	unsigned int flags;
+	u64 done;
+};
+
+/**
+ * struct mlx5_odp_stall - work that waits for memory
+ * @entry: in the device's stalls
+ * @eq: the device's
+ * @wq: where the work is queued
+ * @work: the work
+ * @drop: frees it when the device goes
+ * @populate: brings the memory
+ * @rounds: how often this happened to it
+ * @result: of the populate
+ */
+struct mlx5_odp_stall {
+	struct list_head entry;
+	struct mlx5_ib_pf_eq *eq;
+	struct workqueue_struct *wq;
+	struct work_struct *work;
+	void (*drop)(struct mlx5_odp_stall *stall);
+	struct ib_odp_populate *populate;
+	unsigned int rounds;
+	int result;
+};
+
+/* odp_stall.c */
+void mlx5_odp_stall_init(struct mlx5_odp_stall *stall, struct mlx5_ib_pf_eq *eq,
+			 struct workqueue_struct *wq, struct work_struct *work,
+			 void (*drop)(struct mlx5_odp_stall *stall));
+int mlx5_odp_stall(struct mlx5_odp_stall *stall, struct mlx5_odp_need *need);
+int mlx5_odp_stall_end(struct mlx5_odp_stall *stall);
+void mlx5_odp_stalls_init(struct mlx5_ib_pf_eq *eq);
+void mlx5_odp_stalls_end(struct mlx5_ib_pf_eq *eq);
+int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, const struct mlx5_odp_fault *fault,
+			 struct mlx5_odp_need *need);
+
 /* odp_xlt.c */
 extern const struct ib_umem_odp_ops mlx5_odp_ops;
 
@@ -85,13 +137,16 @@ void mlx5_odp_implicit_revoke(struct mlx5_ib_mr *mr);
 void mlx5_odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, struct ib_pd *pd, int access);
 int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
 			    u64 iova, u64 length, u64 nr_pages);
-int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags);
+int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
+		      struct mlx5_odp_need *need);
 int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr);
 
 /* odp_fault.c */
 void mlx5_odp_decode(struct mlx5_ib_dev *dev, const struct mlx5_eqe *eqe,
 		     struct mlx5_odp_fault *fault);
-void mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault);
+int mlx5_odp_handle(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+		    struct mlx5_odp_need *need);
+void mlx5_odp_answer(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault, int ret);
 
 /**
  * struct mlx5_odp_fault - what the device asked for

@@ -25,8 +25,14 @@ static void odp_fault_work(struct work_struct *work)
 {
 	struct mlx5_odp_fault *fault = container_of(work, struct mlx5_odp_fault, work);
 	struct mlx5_ib_pf_eq *eq = fault->eq;
+	struct mlx5_odp_need need;
+	int ret;
 
-	mlx5_odp_handle(eq->dev, fault);
+	ret = mlx5_odp_handle(eq->dev, fault, &need);
+	if (ret == MLX5_ODP_STALLED)
+		ret = mlx5_odp_stall_fault(eq, fault, &need) ?: MLX5_ODP_STALLED;
+	if (ret != MLX5_ODP_STALLED)
+		mlx5_odp_answer(eq->dev, fault, ret);
 	mempool_free(fault, eq->pool);
 }
 
@@ -137,6 +143,7 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	spin_lock_init(&eq->lock);
 	INIT_WORK(&eq->work, odp_refill_work);
 	mlx5_odp_names_init(eq);
+	mlx5_odp_stalls_init(eq);
 	eq->pool = mempool_create_kmalloc_pool(ODP_POOL_FAULTS,
 					       sizeof(struct mlx5_odp_fault));
 	if (!eq->pool)
@@ -199,6 +206,7 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 		return;
 	mlx5_eq_disable(dev->mdev, eq->core, &eq->irq_nb);
 	cancel_work_sync(&eq->work);
+	mlx5_odp_stalls_end(eq);
 	destroy_workqueue(eq->wq);
 	destroy_workqueue(eq->prefetch_wq);
 	mlx5_eq_destroy_generic(dev->mdev, eq->core);

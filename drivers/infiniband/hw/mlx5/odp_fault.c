@@ -161,7 +161,8 @@ static struct mlx5_ib_mkey *odp_find(struct mlx5_ib_dev *dev, u32 key)
 }
 
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
-			 unsigned int flags, unsigned int depth);
+			 unsigned int flags, unsigned int depth,
+			 struct mlx5_odp_need *need);
 
 /* Cut [*va, *va + *length) to what is inside of [start, start + size). */
 static int odp_clamp(u64 start, u64 size, u64 *va, u64 *length)
@@ -176,7 +177,8 @@ static int odp_clamp(u64 start, u64 size, u64 *va, u64 *length)
 	return 0;
 }
 
-static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags)
+static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
+			    struct mlx5_odp_need *need)
 {
 	/* An implicit region is as long as its umem: it begins at 0, as that does. */
 	u64 size = mr->is_odp_implicit ? mr->umem->length : mr->ibmr.length;
@@ -188,7 +190,7 @@ static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned 
 	/* Where the peer may write, it is given what it takes to. */
 	if ((flags & ODP_MAYBE_WRITE) && mr->umem->writable)
 		flags |= IB_ODP_FAULT_WRITE;
-	return mlx5_odp_fault_mr(mr, va, length, flags & ~ODP_FAULT_FLAGS);
+	return mlx5_odp_fault_mr(mr, va, length, flags & ~ODP_FAULT_FLAGS, need);
 }
 
 /*
@@ -198,7 +200,7 @@ static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned 
  */
 static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm,
 			     unsigned int nr, u64 skip, u64 length, unsigned int flags,
-			     unsigned int depth)
+			     unsigned int depth, struct mlx5_odp_need *need)
 {
 	int ret, known = 0;
 	u64 size, part;
@@ -211,7 +213,7 @@ static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm
 		}
 		part = min(size - skip, length);
 		ret = odp_fault_key(dev, be32_to_cpu(klm->key), be64_to_cpu(klm->va) + skip,
-				    part, flags, depth + 1);
+				    part, flags, depth + 1, need);
 		if (ret && ret != -ENOENT)
 			return ret;
 		known += !ret;
@@ -225,7 +227,8 @@ static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm
 
 /* What QUERY_MKEY said of a window or an indirect key. */
 static int odp_fault_table(struct mlx5_ib_dev *dev, const u32 *out, unsigned int nr, u64 va,
-			   u64 length, unsigned int flags, unsigned int depth)
+			   u64 length, unsigned int flags, unsigned int depth,
+			   struct mlx5_odp_need *need)
 {
 	const void *mkc = MLX5_ADDR_OF(query_mkey_out, out, memory_key_mkey_entry);
 	u64 start = MLX5_GET64(mkc, mkc, start_addr);
@@ -236,11 +239,13 @@ static int odp_fault_table(struct mlx5_ib_dev *dev, const u32 *out, unsigned int
 	if (va < start)
 		return -EFAULT;
 	return odp_fault_entries(dev, MLX5_ADDR_OF(query_mkey_out, out, bsf0_klm0_pas_mtt0_1),
-				 nr, va - start, length, flags & ~ODP_WHOLE_PAGES, depth);
+				 nr, va - start, length, flags & ~ODP_WHOLE_PAGES, depth,
+				 need);
 }
 
 static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, u64 va,
-			      u64 length, unsigned int flags, unsigned int depth)
+			      u64 length, unsigned int flags, unsigned int depth,
+			      struct mlx5_odp_need *need)
 {
 	size_t size = MLX5_ST_SZ_BYTES(query_mkey_out) +
 		      mmkey->ndescs * sizeof(struct mlx5_klm);
@@ -254,13 +259,15 @@ static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmke
 		return -ENOMEM;
 	ret = mlx5_core_query_mkey(dev->mdev, mmkey->key, out, size);
 	if (!ret)
-		ret = odp_fault_table(dev, out, mmkey->ndescs, va, length, flags, depth);
+		ret = odp_fault_table(dev, out, mmkey->ndescs, va, length, flags, depth,
+				      need);
 	kvfree(out);
 	return ret;
 }
 
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
-			 unsigned int flags, unsigned int depth)
+			 unsigned int flags, unsigned int depth,
+			 struct mlx5_odp_need *need)
 {
 	struct mlx5_ib_mkey *mmkey = odp_find(dev, key);
 	struct mlx5_ib_mr *mr;
@@ -272,18 +279,19 @@ static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 	switch (mmkey->type) {
 	case MLX5_MKEY_MR:
 		mr = container_of(mmkey, struct mlx5_ib_mr, mmkey);
-		ret = odp_fault_region(mr, va, length, flags);
+		ret = odp_fault_region(mr, va, length, flags, need);
 		break;
 	case MLX5_MKEY_IMPLICIT_CHILD:
-		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, flags);
+		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, flags,
+				       need);
 		break;
 	case MLX5_MKEY_NULL:
 		mr = container_of(mmkey, struct mlx5_ib_mr, null_mmkey);
-		ret = odp_fault_region(mr, va, length, flags);
+		ret = odp_fault_region(mr, va, length, flags, need);
 		break;
 	case MLX5_MKEY_MW:
 	case MLX5_MKEY_INDIRECT_DEVX:
-		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth);
+		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth, need);
 		break;
 	default:
 		ret = -EFAULT;
@@ -418,7 +426,8 @@ static int odp_read_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fa
 
 /* Bring in a window of the memory that the segments name, from @skip on. */
 static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const void *end,
-			      u64 skip, bool recv, unsigned int flags)
+			      u64 skip, bool recv, unsigned int flags,
+			      struct mlx5_odp_need *need)
 {
 	const struct mlx5_wqe_data_seg *data;
 	u64 room = MLX5_ODP_WINDOW, count, part;
@@ -445,7 +454,7 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 		}
 		part = min(count - skip, room);
 		ret = odp_fault_key(dev, be32_to_cpu(data->lkey),
-				    be64_to_cpu(data->addr) + skip, part, flags, 0);
+				    be64_to_cpu(data->addr) + skip, part, flags, 0, need);
 		if (ret && ret != -ENOENT)
 			return ret;
 		skip = 0;
@@ -458,7 +467,8 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 	return known ? 0 : -EFAULT;
 }
 
-static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+			  struct mlx5_odp_need *need)
 {
 	bool recv = fault->type == MLX5_WQE_PF_TYPE_RMP ||
 		    fault->type == MLX5_WQE_PF_TYPE_RESP;
@@ -475,12 +485,13 @@ static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *
 	ret = odp_read_wqe(dev, fault, wqe, &from, &to);
 	if (!ret)
 		ret = odp_fault_segments(dev, wqe + from, wqe + to, fault->committed, recv,
-					 write ? IB_ODP_FAULT_WRITE : 0);
+					 write ? IB_ODP_FAULT_WRITE : 0, need);
 	free_page((unsigned long)wqe);
 	return ret;
 }
 
-static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+			   struct mlx5_odp_need *need)
 {
 	u64 done = fault->committed, length = fault->length;
 
@@ -492,10 +503,12 @@ static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault 
 	if (!length)
 		return -EFAULT;
 	return odp_fault_key(dev, fault->key, fault->va + done,
-			     min_t(u64, length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0);
+			     min_t(u64, length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0,
+			     need);
 }
 
-static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault)
+static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+			     struct mlx5_odp_need *need)
 {
 	int ret;
 
@@ -503,7 +516,7 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 		return -EFAULT;
 	ret = odp_fault_key(dev, fault->key, fault->va,
 			    min_t(u64, fault->length, MLX5_ODP_WINDOW),
-			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0);
+			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0, need);
 	/*
 	 * A child of an implicit region has gone since. The device looks again, and
 	 * does not find its key any more. Of any other key it would find the same as
@@ -515,30 +528,39 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 }
 
 /**
- * mlx5_odp_handle() - bring in what a fault asks for, and answer
+ * mlx5_odp_handle() - bring in what a fault asks for
  * @dev: the device
  * @fault: by mlx5_odp_decode()
+ * @need: set to what is missing with MLX5_ODP_STALLED
  *
- * Context: sleeps, in a work item.
+ * Context: sleeps, in a work item, but not for memory that user space holds back.
+ * Return: MLX5_ODP_STALLED for such memory; all else is for mlx5_odp_answer().
  */
-void mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault)
+int mlx5_odp_handle(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+		    struct mlx5_odp_need *need)
 {
-	int ret;
-
 	switch (fault->subtype) {
 	case MLX5_PFAULT_SUBTYPE_WQE:
-		ret = odp_handle_wqe(dev, fault);
-		break;
+		return odp_handle_wqe(dev, fault, need);
 	case MLX5_PFAULT_SUBTYPE_RDMA:
-		ret = odp_handle_rdma(dev, fault);
-		break;
+		return odp_handle_rdma(dev, fault, need);
 	case MLX5_PFAULT_SUBTYPE_MEMORY:
-		ret = odp_handle_memory(dev, fault);
-		break;
+		return odp_handle_memory(dev, fault, need);
 	default:
-		ret = -EINVAL;
-		break;
+		return -EINVAL;
 	}
+}
+
+/**
+ * mlx5_odp_answer() - tell the device that a fault was handled
+ * @dev: the device
+ * @fault: the fault
+ * @ret: how that ended
+ *
+ * Context: sleeps.
+ */
+void mlx5_odp_answer(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault, int ret)
+{
 	if (ret)
 		mlx5_ib_dbg(dev, "page fault 0x%llx of kind %u.%u: %d\n", fault->token,
 			    fault->subtype, fault->type, ret);

@@ -272,14 +272,15 @@ void mlx5_odp_child_put(struct mlx5_odp_child *child)
  * @addr: the address; the caller is a user, or has a chunk there that has pages
  *
  * Context: any.
- * Return: the key.
+ * Return: the key; NULL if the pages came without the device's asking
+ * (ib_umem_odp_populate()), and it was not told of any.
  */
 struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr)
 {
 	struct mlx5_odp_child *child = xa_load(&imr->implicit_children,
 					       addr >> MLX5_ODP_CHILD_SHIFT);
 
-	return &child->mmkey;
+	return child ? &child->mmkey : NULL;
 }
 
 /**

@@ -101,7 +101,7 @@ static int odp_fault_key_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *
 		return -EFAULT;
 	chunk = ib_umem_odp_fault(to_ib_umem_odp(fill->mr->umem), start, end, flags);
 	if (IS_ERR(chunk))
-		return PTR_ERR(chunk);
+		return chunk == ERR_PTR(-EAGAIN) ? MLX5_ODP_STALLED : PTR_ERR(chunk);
 	/*
 	 * Also if all of it was there: the device asked, and it is not for us to
 	 * know why it did not see it.
@@ -138,17 +138,19 @@ static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
  * @va: first address, in the region's own terms
  * @length: in bytes
  * @flags: enum ib_odp_fault_flags
+ * @need: set to what is missing with MLX5_ODP_STALLED
  *
- * Context: sleeps; takes the mmap_lock of the region's owner.
- * Return: 0; -EFAULT if it is not inside, or the key is lost, or what
+ * Context: sleeps, but not for memory that user space holds back.
+ * Return: 0; MLX5_ODP_STALLED; -EFAULT if it is not inside, or the key is lost, or what
  * ib_umem_odp_fault() says; -EIO and others if the device fails.
  */
-int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags)
+int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
+		      struct mlx5_odp_need *need)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	u64 offset = va - mr->ibmr.iova;
 	struct mlx5_odp_fill fill = { .mr = mr };
-	unsigned long addr, end, next;
+	unsigned long addr, end, next = 0;
 	int ret = 0, told;
 
 	if (offset > odp->umem.length || length > odp->umem.length - offset)
@@ -157,11 +159,22 @@ int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int fl
 	end = addr + length;
 	while (!ret && addr < end) {
 		next = min(end, ib_umem_odp_chunk_end(odp, addr));
-		ret = odp_fault_chunk(&fill, addr, next, flags);
+		ret = odp_fault_chunk(&fill, addr, next, flags | IB_ODP_FAULT_PROMPT);
+		if (ret == MLX5_ODP_STALLED)
+			break;
 		addr = next;
 	}
 	told = mlx5_odp_fill_end(&fill);
-	return ret ?: told;
+	if (ret != MLX5_ODP_STALLED)
+		return ret ?: told;
+	if (told)
+		return told;
+	ib_umem_odp_hold(odp);
+	*need = (struct mlx5_odp_need) {
+		.odp = odp, .start = addr, .end = next, .flags = flags,
+		.done = addr - (odp->umem.address + offset),
+	};
+	return MLX5_ODP_STALLED;
 }
 
 /*

@@ -5,8 +5,11 @@
  * With IB_UVERBS_ADVISE_MR_FLAG_FLUSH the call returns when they are there,
  * without it a work item brings them in. In both cases all regions are found,
  * and their rights looked at, before anything is done. Such work has a queue of
- * its own: faults are not behind what was asked for in advance, and the module
- * stays until the last one has returned, which may be after its regions went.
+ * its own, so that faults do not wait for it.
+ *
+ * What it keeps of a region is its umem, by which it knows it again: a prefetch can
+ * last as long as user space wants, and the region may end meanwhile. For each piece of
+ * work it finds the region anew.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -14,36 +17,64 @@
 
 struct odp_prefetch {
 	struct work_struct work;
+	struct mlx5_odp_stall stall;
+	struct mlx5_ib_dev *dev;
 	unsigned int flags;
+	u32 at;
 	u32 nr;
 	struct {
-		struct mlx5_ib_mr *mr;
+		struct ib_umem_odp *odp;
+		u32 key;
 		u64 va;
 		u64 length;
 	} parts[] __counted_by(nr);
 };
 
-static struct mlx5_ib_mr *odp_hold_region(struct ib_pd *pd, u32 lkey, bool write)
+static struct mlx5_ib_mr *odp_find_region(struct mlx5_ib_dev *dev, u32 key)
+{
+	struct mlx5_ib_mkey *mmkey = xa_load(&dev->odp_mkeys, mlx5_base_mkey(key));
+
+	if (!mmkey || mmkey->key != key)
+		return ERR_PTR(-ENOENT);
+	if (mmkey->type != MLX5_MKEY_MR)
+		return ERR_PTR(-EINVAL);
+	return container_of(mmkey, struct mlx5_ib_mr, mmkey);
+}
+
+/* The umem of a region that may be prefetched, held. */
+static struct ib_umem_odp *odp_hold_umem(struct ib_pd *pd, u32 lkey, bool write)
 {
 	struct mlx5_ib_dev *dev = to_mdev(pd->device);
-	struct mlx5_ib_mkey *mmkey;
+	struct ib_umem_odp *odp;
 	struct mlx5_ib_mr *mr;
 
 	xa_lock(&dev->odp_mkeys);
-	mmkey = xa_load(&dev->odp_mkeys, mlx5_base_mkey(lkey));
-	if (!mmkey || mmkey->key != lkey) {
-		mr = ERR_PTR(-ENOENT);
-	} else if (mmkey->type != MLX5_MKEY_MR) {
-		mr = ERR_PTR(-EINVAL);
+	mr = odp_find_region(dev, lkey);
+	if (IS_ERR(mr)) {
+		odp = ERR_CAST(mr);
+	} else if (mr->ibmr.pd != pd || (write && !mr->umem->writable)) {
+		odp = ERR_PTR(-EPERM);
+	} else if (!is_odp_mr(mr)) {
+		odp = ERR_PTR(-EINVAL);
 	} else {
-		mr = container_of(mmkey, struct mlx5_ib_mr, mmkey);
-		if (mr->ibmr.pd != pd || (write && !mr->umem->writable))
-			mr = ERR_PTR(-EPERM);
-		else if (!is_odp_mr(mr))
-			mr = ERR_PTR(-EINVAL);
-		else
-			refcount_inc(&mmkey->usecount);
+		odp = to_ib_umem_odp(mr->umem);
+		ib_umem_odp_hold(odp);
 	}
+	xa_unlock(&dev->odp_mkeys);
+	return odp;
+}
+
+/* The region that has this umem, referenced; -EFAULT if that has ended. */
+static struct mlx5_ib_mr *odp_hold_region(struct mlx5_ib_dev *dev, u32 key,
+					  const struct ib_umem_odp *odp)
+{
+	struct mlx5_ib_mr *mr;
+
+	xa_lock(&dev->odp_mkeys);
+	mr = odp_find_region(dev, key);
+	if (IS_ERR(mr) || mr->umem != &odp->umem ||
+	    !refcount_inc_not_zero(&mr->mmkey.usecount))
+		mr = ERR_PTR(-EFAULT);
 	xa_unlock(&dev->odp_mkeys);
 	return mr;
 }
@@ -53,52 +84,89 @@ static void odp_prefetch_free(struct odp_prefetch *p)
 	u32 i;
 
 	for (i = 0; i < p->nr; i++)
-		if (p->parts[i].mr)
-			mlx5r_deref_odp_mkey(&p->parts[i].mr->mmkey);
+		if (p->parts[i].odp)
+			ib_umem_odp_put(p->parts[i].odp);
 	kvfree(p);
 }
 
 static struct odp_prefetch *odp_prefetch_alloc(struct ib_pd *pd, bool write,
 					       const struct ib_sge *list, u32 nr)
 {
-	struct odp_prefetch *p = kvzalloc(struct_size(p, parts, nr), GFP_KERNEL);
-	struct mlx5_ib_mr *mr;
+	struct odp_prefetch *p = kvzalloc(struct_size(p, parts, nr), GFP_KERNEL_ACCOUNT);
+	struct ib_umem_odp *odp;
 	u32 i;
 
 	if (!p)
 		return ERR_PTR(-ENOMEM);
+	p->dev = to_mdev(pd->device);
 	p->nr = nr;
 	for (i = 0; i < nr; i++) {
-		mr = odp_hold_region(pd, list[i].lkey, write);
-		if (IS_ERR(mr)) {
+		odp = odp_hold_umem(pd, list[i].lkey, write);
+		if (IS_ERR(odp)) {
 			odp_prefetch_free(p);
-			return ERR_CAST(mr);
+			return ERR_CAST(odp);
 		}
-		p->parts[i].mr = mr;
+		p->parts[i].odp = odp;
+		p->parts[i].key = list[i].lkey;
 		p->parts[i].va = list[i].addr;
 		p->parts[i].length = list[i].length;
 	}
 	return p;
 }
 
-static int odp_prefetch_run(struct odp_prefetch *p)
+/* Until memory is missing: it goes on from there. */
+static int odp_prefetch_run(struct odp_prefetch *p, struct mlx5_odp_need *need)
 {
+	struct mlx5_ib_mr *mr;
 	int ret = 0;
-	u32 i;
 
-	for (i = 0; i < p->nr && !ret; i++)
-		ret = mlx5_odp_fault_mr(p->parts[i].mr, p->parts[i].va,
-					p->parts[i].length, p->flags);
+	for (; p->at < p->nr && !ret; p->at += !ret) {
+		mr = odp_hold_region(p->dev, p->parts[p->at].key, p->parts[p->at].odp);
+		if (IS_ERR(mr))
+			return PTR_ERR(mr);
+		ret = mlx5_odp_fault_mr(mr, p->parts[p->at].va, p->parts[p->at].length,
+					p->flags, need);
+		mlx5r_deref_odp_mkey(&mr->mmkey);
+		if (ret == MLX5_ODP_STALLED) {
+			p->parts[p->at].va += need->done;
+			p->parts[p->at].length -= need->done;
+		}
+	}
 	return ret;
+}
+
+static void odp_prefetch_drop(struct mlx5_odp_stall *stall)
+{
+	odp_prefetch_free(container_of(stall, struct odp_prefetch, stall));
 }
 
 static void odp_prefetch_work(struct work_struct *work)
 {
 	struct odp_prefetch *p = container_of(work, struct odp_prefetch, work);
+	struct mlx5_odp_need need;
+	int ret;
 
-	/* Nobody is told; the access will fault. */
-	odp_prefetch_run(p);
-	odp_prefetch_free(p);
+	ret = mlx5_odp_stall_end(&p->stall);
+	if (!ret)
+		ret = odp_prefetch_run(p, &need);
+	/* It is advice: if this fails, the access will fault. */
+	if (ret != MLX5_ODP_STALLED || mlx5_odp_stall(&p->stall, &need))
+		odp_prefetch_free(p);
+}
+
+/* In the process that asked, which waits for its own memory as it would at any access. */
+static int odp_prefetch_now(struct odp_prefetch *p)
+{
+	struct mlx5_odp_need need;
+	int ret;
+
+	while ((ret = odp_prefetch_run(p, &need)) == MLX5_ODP_STALLED) {
+		ret = ib_umem_odp_populate_now(need.odp, need.start, need.end, need.flags);
+		ib_umem_odp_put(need.odp);
+		if (ret)
+			break;
+	}
+	return ret;
 }
 
 /**
@@ -117,6 +185,7 @@ static void odp_prefetch_work(struct work_struct *work)
 int mlx5_ib_advise_mr_prefetch(struct ib_pd *pd, enum ib_uverbs_advise_mr_advice advice,
 			       u32 flags, struct ib_sge *sg_list, u32 num_sge)
 {
+	struct mlx5_ib_pf_eq *eq = &to_mdev(pd->device)->odp_pf_eq;
 	bool write = advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE;
 	struct odp_prefetch *p;
 	int ret;
@@ -131,10 +200,12 @@ int mlx5_ib_advise_mr_prefetch(struct ib_pd *pd, enum ib_uverbs_advise_mr_advice
 		p->flags |= IB_ODP_FAULT_PRESENT;
 	if (!(flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH)) {
 		INIT_WORK(&p->work, odp_prefetch_work);
-		queue_work(to_mdev(pd->device)->odp_pf_eq.prefetch_wq, &p->work);
+		mlx5_odp_stall_init(&p->stall, eq, eq->prefetch_wq, &p->work,
+				    odp_prefetch_drop);
+		queue_work(eq->prefetch_wq, &p->work);
 		return 0;
 	}
-	ret = odp_prefetch_run(p);
+	ret = odp_prefetch_now(p);
 	odp_prefetch_free(p);
 	return ret;
 }

@@ -62,9 +62,12 @@ static void odp_zap_flush(struct mlx5_ib_mr *mr)
 	if (!mr->odp_zap_end)
 		return;
 	xlt = odp_xlt(mr, mr->odp_zap_start, mr->odp_zap_end);
+	mr->odp_zap_end = 0;
+	/* A part of an implicit region that the device does not know. */
+	if (!xlt.mmkey)
+		return;
 	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, dev->odp_pf_eq.zeros_dma,
 					    xlt.length, xlt.offset, NULL);
-	mr->odp_zap_end = 0;
 }
 
 static bool odp_zap_goes_on(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end)
