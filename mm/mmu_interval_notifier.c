@@ -346,7 +346,6 @@ EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
  */
 static void mmu_interval_lock_unused(struct mmu_notifier_subscriptions *subs,
 				     struct mmu_interval_notifier *interval_sub)
-	__acquires(&subs->lock)
 {
 	mmu_active_lock_unpinned(subs, interval_sub, &interval_sub->removing);
 	/* Pairs with mmu_interval_finished(): its work is seen to be done. */

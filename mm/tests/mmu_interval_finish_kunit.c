@@ -237,10 +237,7 @@ static void test_shared_init(struct kunit *test, struct test_shared *ts)
 /* One that is finished first does not let removal go while the other is not. */
 static void regress_remove_waits_for_each_that_posted(struct kunit *test)
 {
-	struct mmu_test_thread inv[2] = {
-		{ .fn = mmu_test_do_invalidate, .first_page = 1, .nr_pages = 1 },
-		{ .fn = mmu_test_do_invalidate, .first_page = 2, .nr_pages = 1 },
-	};
+	struct mmu_test_thread inv[2] = {};
 	struct test_shared *ts = kunit_kzalloc(test, sizeof(*ts), GFP_KERNEL);
 	struct mmu_test_thread remover = { .fn = mmu_test_do_remove };
 	int i;
@@ -248,6 +245,9 @@ static void regress_remove_waits_for_each_that_posted(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, ts);
 	test_shared_init(test, ts);
 	for (i = 0; i < 2; i++) {
+		inv[i].fn = mmu_test_do_invalidate;
+		inv[i].first_page = i + 1;
+		inv[i].nr_pages = 1;
 		mmu_test_run(test, &inv[i]);
 		wait_for_completion(&ts->posts[i].entered);
 	}

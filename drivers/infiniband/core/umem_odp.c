@@ -40,8 +40,8 @@
  *	  sleeps in hmm_range_fault()
  *					  dead = true
  *					  take chunks out; for each: remove the
- *					    notifier, lock, zap, unlock, put
- *					  put umem; the device may go
+ *					    notifier, lock, zap, unlock, put it
+ *					  put the umem; the device may go
  *	  lock chunk: dead, unlock
  *	  put chunk: freed
  *	  put umem: freed

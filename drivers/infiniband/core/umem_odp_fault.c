@@ -80,10 +80,10 @@ static int fault_lock_mm(const struct ib_odp_fault *fault, struct mm_struct *mm)
  */
 static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
+	VMA_ITERATOR(vmi, mm, fault->hmm.start);
 	struct hmm_range *hmm = &fault->hmm;
 	unsigned long needed_end = hmm->start + ((unsigned long)fault->needed << PAGE_SHIFT);
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, hmm->start);
 
 	for_each_vma_range(vmi, vma, hmm->end) {
 		switch (hmm_vma_use(vma, fault->flags & IB_ODP_FAULT_WRITE)) {

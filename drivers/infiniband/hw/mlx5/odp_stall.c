@@ -87,9 +87,9 @@ int mlx5_odp_stall(struct mlx5_odp_stall *stall, struct mlx5_odp_need *need)
 	struct mlx5_ib_pf_eq *eq = stall->eq;
 	int ret = -EIO;
 
-	if (stall->rounds++ == ODP_STALL_ROUNDS)
+	if (stall->rounds++ == ODP_STALL_ROUNDS) {
 		ret = -EBUSY;
-	else if (odp_stall_list(stall)) {
+	} else if (odp_stall_list(stall)) {
 		ret = ib_umem_odp_populate(need->odp, need->start, need->end, need->flags,
 					   odp_stall_done, stall, &stall->populate);
 		if (ret) {

@@ -91,7 +91,8 @@ static const struct fuse_operations slow_ops = {
 
 static void slow_serve(struct slow_fs *fs)
 {
-	char *argv[] = { "slow", "-f", fs->dir, NULL };
+	char name[] = "slow", foreground[] = "-f";
+	char *argv[4] = { name, foreground, fs->dir };
 
 	served = fs;
 	close(fs->asked[0]);
@@ -104,7 +105,7 @@ static int slow_mount(struct slow_fs *fs)
 	struct stat st;
 	int i;
 
-	strcpy(fs->dir, "/tmp/odp_slow.XXXXXX");
+	snprintf(fs->dir, sizeof(fs->dir), "/tmp/odp_slow.XXXXXX");
 	if (!mkdtemp(fs->dir) || pipe2(fs->asked, O_CLOEXEC) || pipe2(fs->go, O_CLOEXEC))
 		return errno;
 	fs->daemon = fork();
@@ -117,7 +118,7 @@ static int slow_mount(struct slow_fs *fs)
 			return 0;
 		usleep(10000);
 	}
-	return ETIMEDOUT;
+	return errno = ETIMEDOUT;
 }
 
 static void slow_go(struct slow_fs *fs)
