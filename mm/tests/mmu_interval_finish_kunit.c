@@ -235,7 +235,7 @@ static void test_shared_init(struct kunit *test, struct test_shared *ts)
 }
 
 /* One that is finished first does not let removal go while the other is not. */
-static void regress_remove_waits_for_each_that_posted(struct kunit *test)
+static void regress_remove_waits_for_all_that_posted(struct kunit *test)
 {
 	struct mmu_test_thread inv[2] = {};
 	struct test_shared *ts = kunit_kzalloc(test, sizeof(*ts), GFP_KERNEL);
@@ -346,7 +346,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(one_phase_is_enough_if_it_says_so),
 	KUNIT_CASE(remove_waits_for_what_was_posted),
 	KUNIT_CASE(remove_waits_between_the_phases),
-	KUNIT_CASE(regress_remove_waits_for_each_that_posted),
+	KUNIT_CASE(regress_remove_waits_for_all_that_posted),
 	KUNIT_CASE_PARAM(refused_start_finishes_what_was_posted, refusal_gen_params),
 	KUNIT_CASE(exit_finishes_what_it_posts),
 	KUNIT_CASE(ops_are_of_one_kind),
