@@ -46,6 +46,14 @@ class Strides(unittest.TestCase):
         self.longest = max(self.longest, time.monotonic() - last)
 
     def moved(self, local, at, remote, to):
+        """A busy host can stop a CPU, too, but not in each of three tries."""
+        for _ in range(3):
+            whole = self.move(local, at, remote, to)
+            if self.longest < whole * PART:
+                return
+        self.fail(f"QEMU's lock was held for {self.longest:.2f} of {whole:.2f} s")
+
+    def move(self, local, at, remote, to):
         self.longest = 0
         start = time.monotonic()
         stop = threading.Event()
@@ -59,7 +67,7 @@ class Strides(unittest.TestCase):
             stop.set()
             thread.join()
         self.assertEqual(self.dst[:], self.src[:])
-        self.assertLess(self.longest, whole * PART)
+        return whole
 
     def test_regress_a_source_of_single_bytes_does_not_stop_the_machine(self):
         self.moved(self.key(self.smr, self.src), 0, self.dmr, self.dst.address)
