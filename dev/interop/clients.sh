@@ -31,6 +31,15 @@ has_cap() {
 	esac
 }
 
+# Until the server of a pair listens, at the port that all of these use.
+await_server() {
+	local try
+	for try in $(seq 150); do
+		[ -z "$(ss -Hltn 'sport = :18515')" ] || return 0
+		sleep 0.1
+	done
+}
+
 # pair <name> <needs capability|-> <command...>: server, then client.
 pair() {
 	local name=$PREFIX.$1 cap=$2 server out cmd=$3
@@ -43,7 +52,7 @@ pair() {
 	fi
 	out=/tmp/$name
 	timeout 60 "$cmd" -d "$DEV" "$@" >"$out.server" 2>&1 & server=$!
-	sleep 1
+	await_server
 	if timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS" >"$out.client" 2>&1 &&
 			wait "$server"; then
 		echo "pass $name" >>"$RESULTS"
