@@ -31,13 +31,28 @@ has_cap() {
 	esac
 }
 
-# Until the server of a pair listens, at the port that all of these use.
+# await_server <port>: until it is listened to.
 await_server() {
 	local try
 	for try in $(seq 150); do
-		[ -z "$(ss -Hltn 'sport = :18515')" ] || return 0
+		[ -z "$(ss -Hltn "sport = :$1")" ] || return 0
 		sleep 0.1
 	done
+}
+
+# finish <name> <server's pid> <client...>: run the client, and note how both ended.
+finish() {
+	local name=$1 server=$2 out=/tmp/$1
+	shift 2
+	if "$@" >"$out.client" 2>&1 && wait "$server"; then
+		echo "pass $name" >>"$RESULTS"
+	else
+		kill "$server" 2>/dev/null
+		wait "$server" 2>/dev/null
+		echo "fail $name $(tail -qn1 "$out.client" "$out.server" | tr '\n' ' ')" >>"$RESULTS"
+	fi
+	echo "== $name"
+	cat "$out.client"
 }
 
 # pair <name> <needs capability|-> <command...>: server, then client.
@@ -52,17 +67,8 @@ pair() {
 	fi
 	out=/tmp/$name
 	timeout 60 "$cmd" -d "$DEV" "$@" >"$out.server" 2>&1 & server=$!
-	await_server
-	if timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS" >"$out.client" 2>&1 &&
-			wait "$server"; then
-		echo "pass $name" >>"$RESULTS"
-	else
-		kill "$server" 2>/dev/null
-		wait "$server" 2>/dev/null
-		echo "fail $name $(tail -qn1 "$out.client" "$out.server" | tr '\n' ' ')" >>"$RESULTS"
-	fi
-	echo "== $name"
-	cat "$out.client"
+	await_server 18515
+	finish "$name" "$server" timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS"
 }
 
 V=(${GID:+-g "$GID"})
@@ -98,17 +104,8 @@ ucx() {
 	[[ $name == $GLOB ]] || return 0
 	export UCX_TLS=$2
 	UCX_NET_DEVICES=$DEV:1 "${run[@]}" >"$out.server" 2>&1 & server=$!
-	sleep 1
-	if UCX_NET_DEVICES=$CLIENT_DEV:1 "${run[@]}" "$ADDRESS" >"$out.client" 2>&1 &&
-			wait "$server"; then
-		echo "pass $name" >>"$RESULTS"
-	else
-		kill "$server" 2>/dev/null
-		wait "$server" 2>/dev/null
-		echo "fail $name $(tail -qn1 "$out.client" "$out.server" | tr '\n' ' ')" >>"$RESULTS"
-	fi
-	echo "== $name"
-	cat "$out.client"
+	await_server 13337
+	finish "$name" "$server" env UCX_NET_DEVICES="$CLIENT_DEV:1" "${run[@]}" "$ADDRESS"
 }
 
 for transport in rc_x rc_v ud_x; do
