@@ -9,6 +9,7 @@ into a tmpfs.  RESULTS gets "pass|fail|skip <test> <reason>" as each test ends,
 so that a test that takes the process along leaves a gap and not a success.
 The tests' own start line is written first, for the same reason.
 """
+import faulthandler
 import fnmatch
 import glob
 import gzip
@@ -89,6 +90,7 @@ def flatten(suite):
 
 def run(suite, results, wanted):
     """Every test of suite whose name matches, in order; the last line says how many."""
+    faulthandler.enable()       # a crash in a library says which test it was
     signal.signal(signal.SIGALRM, overdue)
     chosen = unittest.TestSuite(test for test in flatten(suite)
                                 if fnmatch.fnmatch(test.id(), wanted))

@@ -238,14 +238,18 @@ void mlx5_umr_timer(void *opaque)
 {
     Mlx5QP *qp = opaque;
     int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    uint64_t start = mlx5_work();
+    int64_t pause = mlx5_work_pause();
     Mlx5UmrWqe *umr;
     uint8_t syndrome;
 
+    if (pause) {
+        timer_mod_ns(qp->umr_timer, now + pause);
+        return;
+    }
     /* The first that fails is the last executed: the flush has the rest. */
     while (qp->state != MLX5_QP_STATE_ERR &&
            (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now &&
-           mlx5_work() - start < MLX5_WORK_RUN) {
+           !mlx5_work_spent()) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
         syndrome = mlx5_umr_execute(qp, umr->wqe, umr->wqe_len);
         if (syndrome) {
@@ -585,8 +589,12 @@ void mlx5_send_timer(void *opaque)
 {
     Mlx5QP *qp = opaque;
     g_autofree uint8_t *buf = NULL;
-    uint64_t start = mlx5_work();
+    int64_t pause = mlx5_work_pause();
 
+    if (pause) {
+        arm(qp, pause);
+        return;
+    }
     if (qp->state == MLX5_QP_STATE_ERR) {
         send_flush(qp);
         return;
@@ -595,8 +603,7 @@ void mlx5_send_timer(void *opaque)
         return;
     }
     buf = g_malloc(MLX5_PIECE);
-    for (int n = 0;
-         n < PIECES_PER_RUN && mlx5_work() - start < MLX5_WORK_RUN; n++) {
+    for (int n = 0; n < PIECES_PER_RUN && !mlx5_work_spent(); n++) {
         if (!qp->send.active) {
             if (!may_take(qp) || !sq_has_work(qp)) {
                 return;

@@ -10,10 +10,15 @@
 #include "mlx5_xlt.h"
 #include "trace.h"
 
-enum { MAX_DEPTH = 5 };                 /* keys of keys: max_indirection + 1 */
+enum {
+    MAX_DEPTH = 5,                      /* keys of keys: max_indirection + 1 */
+    PAUSE_NS = 200 * 1000,
+};
 
 /* Under QEMU's lock, as everything here. */
 static uint64_t work;
+static uint64_t share_start;
+static int64_t pause_end;
 
 uint64_t mlx5_work(void)
 {
@@ -23,6 +28,22 @@ uint64_t mlx5_work(void)
 void mlx5_work_add(uint64_t units)
 {
     work += units;
+}
+
+bool mlx5_work_spent(void)
+{
+    return work - share_start >= MLX5_WORK_SHARE;
+}
+
+int64_t mlx5_work_pause(void)
+{
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+
+    if (mlx5_work_spent()) {
+        share_start = work;
+        pause_end = now + PAUSE_NS;
+    }
+    return MAX(pause_end - now, 0);
 }
 
 typedef struct Span {

@@ -68,18 +68,25 @@ void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
  * Work.  The guest decides how much of it one byte costs: each entry of an
  * indirect key may stand for a single byte, and lead to another such key.  So
  * work is counted, one unit for a look at a table's entry, which is about 15
- * ns.  A timer that has spent its share stops and runs again later, so that
- * QEMU's lock is held for a few ms at most.
+ * ns.  Together the timers have a share of it.  When that is spent they stop, and
+ * none goes on before a pause is over: QEMU's lock is not fair, and a CPU that
+ * waits for it needs the pause to wake up and take it.
  */
 enum {
     MLX5_WORK_SPAN = 32,                /* one piece of contiguous memory */
     MLX5_WORK_COPY = 1 << 16,           /* then a copy stops short */
-    MLX5_WORK_RUN = 1 << 17,            /* then a timer gives way */
+    MLX5_WORK_SHARE = 1 << 17,          /* then the timers give way */
     MLX5_WORK_WHOLE = 1 << 20,          /* then what cannot be split fails */
 };
 
 uint64_t mlx5_work(void);               /* so far, by all adapters */
 void mlx5_work_add(uint64_t units);
+bool mlx5_work_spent(void);             /* the share: stop, and run again */
+/*
+ * For a timer to begin with: 0, and a part of the share is left, or how many
+ * ns to stay away.
+ */
+int64_t mlx5_work_pause(void);
 
 /*
  * Copy between buf and the memory at (key, va).  *done counts the bytes that
