@@ -37,6 +37,7 @@ class Results(unittest.TestResult):
     def __init__(self, path):
         super().__init__()
         self.out = open(path, "w", buffering=1)
+        self.before = set()         # names that the test had when it started
 
     def put(self, verdict, test, why=""):
         why = " ".join(str(why).split())[:200]
@@ -45,14 +46,19 @@ class Results(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.put("start", test)
+        self.before = set(vars(test))
         # Many choose sizes and flags at random, and skip what is not supported:
         # the choice has to be the same on stock and ours.
         random.seed(test.id())
         signal.alarm(LIMIT)
 
     def stopTest(self, test):
+        """What the test made goes now, children first.  At exit Python would destroy it
+        in any order, and libibverbs crash over a region whose context is gone."""
         signal.alarm(0)
         super().stopTest(test)
+        for name in set(vars(test)) - self.before:
+            delattr(test, name)
 
     def addSuccess(self, test):
         self.put("pass", test)
