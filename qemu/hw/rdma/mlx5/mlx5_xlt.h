@@ -68,9 +68,9 @@ void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
  * Work.  The guest decides how much of it one byte costs: each entry of an
  * indirect key may stand for a single byte, and lead to another such key.  So
  * work is counted, one unit for a look at a table's entry, which is about 15
- * ns.  Together the timers have a share of it.  When that is spent they stop, and
- * none goes on before a pause is over: QEMU's lock is not fair, and a CPU that
- * waits for it needs the pause to wake up and take it.
+ * ns.  Together the timers have a share of it.  When that is spent they stop,
+ * and none goes on before a pause is over: QEMU's lock is not fair, and a CPU
+ * that waits for it needs the pause to wake up and take it.
  */
 enum {
     MLX5_WORK_SPAN = 32,                /* one piece of contiguous memory */
