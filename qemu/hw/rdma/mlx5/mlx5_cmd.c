@@ -91,6 +91,7 @@ static const Mlx5CmdDesc commands[] = {
     CMD(MANAGE_PAGES, cmd_nothing, manage_pages),
     CMD(SET_DRIVER_VERSION, cmd_nothing, set_driver_version),
     CMD(NOP, cmd_nothing, nop),
+    CMD(QUERY_LAG, cmd_nothing, query_lag),     /* there is none */
 
     CMD(QUERY_HCA_CAP, mlx5_query_hca_cap, query_hca_cap),
     CMD(SET_HCA_CAP, mlx5_set_hca_cap, set_hca_cap),
@@ -143,7 +144,9 @@ static const Mlx5CmdDesc commands[] = {
 
     CMD(CREATE_QP, mlx5_create_qp, create_qp),
     CMD(DESTROY_QP, mlx5_destroy_qp, destroy_qp),
-    CMD(QUERY_QP, mlx5_query_qp, query_qp),
+    /* Without the extension of the context, which is not reported. */
+    { MLX5_CMD_OP_QUERY_QP, mlx5_query_qp, MLX5_BYTES(query_qp_in),
+      MLX5_OFF(query_qp_out, qp_pas_or_qpc_ext_and_pas) / 8 },
     CMD(RST2INIT_QP, mlx5_modify_qp, rst2init_qp),
     CMD(INIT2INIT_QP, mlx5_modify_qp, init2init_qp),
     CMD(INIT2RTR_QP, mlx5_modify_qp, init2rtr_qp),
