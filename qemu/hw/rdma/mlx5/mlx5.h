@@ -11,6 +11,7 @@
  *   mlx5_xlt        from (key, address) to DMA
  *   mlx5_umr        WQEs that change a memory key
  *   mlx5_qp, _srq   queue pairs and shared receive queues
+ *   mlx5_sq         send queues by themselves
  *   mlx5_send       the requester
  *   mlx5_recv       the responder
  *   mlx5_fault      page faults and their resumes
@@ -303,6 +304,8 @@ Mlx5CmdFn mlx5_create_mkey, mlx5_destroy_mkey, mlx5_query_mkey;
 /* mlx5_qp */
 Mlx5CmdFn mlx5_create_qp, mlx5_destroy_qp, mlx5_query_qp, mlx5_modify_qp;
 Mlx5CmdFn mlx5_attach_mcg, mlx5_detach_mcg;
+/* mlx5_sq */
+Mlx5CmdFn mlx5_create_sq, mlx5_destroy_sq, mlx5_query_sq, mlx5_modify_sq;
 /* mlx5_srq */
 Mlx5CmdFn mlx5_create_rmp, mlx5_destroy_rmp, mlx5_query_rmp, mlx5_modify_rmp;
 Mlx5CmdFn mlx5_create_xrc_srq, mlx5_destroy_xrc_srq, mlx5_query_xrc_srq;

@@ -159,6 +159,10 @@ static const Mlx5CmdDesc commands[] = {
     CMD(ATTACH_TO_MCG, mlx5_attach_mcg, attach_to_mcg),
     CMD(DETACH_FROM_MCG, mlx5_detach_mcg, detach_from_mcg),
 
+    CMD(CREATE_SQ, mlx5_create_sq, create_sq),
+    CMD(DESTROY_SQ, mlx5_destroy_sq, destroy_sq),
+    CMD(QUERY_SQ, mlx5_query_sq, query_sq),
+    CMD(MODIFY_SQ, mlx5_modify_sq, modify_sq),
     CMD(CREATE_RMP, mlx5_create_rmp, create_rmp),
     CMD(DESTROY_RMP, mlx5_destroy_rmp, destroy_rmp),
     CMD(QUERY_RMP, mlx5_query_rmp, query_rmp),

@@ -16,7 +16,9 @@ enum {
 
 Mlx5QP *mlx5_qp_get(Mlx5Device *dev, uint32_t qpn)
 {
-    return mlx5_table_get(&dev->qps, qpn);
+    Mlx5QP *qp = mlx5_table_get(&dev->qps, qpn);
+
+    return qp && !mlx5_qp_is_sq(qp) ? qp : NULL;
 }
 
 bool mlx5_qp_has_srq(const Mlx5QP *qp)
@@ -24,7 +26,7 @@ bool mlx5_qp_has_srq(const Mlx5QP *qp)
     return MLX5_PRM_GET(qpc, qp->qpc, rq_type) == MLX5_SRQ_RQ;
 }
 
-static void set_state(Mlx5QP *qp, uint8_t state)
+void mlx5_qp_set_state(Mlx5QP *qp, uint8_t state)
 {
     trace_mlx5_qp_state(qp->qpn, qp->state, state);
     qp->state = state;
@@ -41,7 +43,7 @@ static void qp_quiesce(Mlx5QP *qp)
     timer_del(qp->rq_timer);
 }
 
-static void qp_free(void *opaque)
+void mlx5_qp_free(void *opaque)
 {
     Mlx5QP *qp = opaque;
 
@@ -53,12 +55,19 @@ static void qp_free(void *opaque)
     g_free(qp);
 }
 
+void mlx5_qp_to_reset(Mlx5QP *qp)
+{
+    qp_quiesce(qp);
+    qp->sq_ci = qp->rq_ci = qp->sq_known = 0;
+    mlx5_qp_set_state(qp, MLX5_QP_STATE_RST);
+}
+
 void mlx5_qp_error(Mlx5QP *qp, uint8_t event)
 {
     if (qp->state == MLX5_QP_STATE_ERR || qp->state == MLX5_QP_STATE_RST) {
         return;
     }
-    set_state(qp, MLX5_QP_STATE_ERR);
+    mlx5_qp_set_state(qp, MLX5_QP_STATE_ERR);
     mlx5_fault_cancel(qp);
     qp->flush_ns = 0;
     mlx5_recv_flush(qp);
@@ -144,19 +153,26 @@ static uint8_t check_context(Mlx5Device *dev, const Mlx5QP *qp)
     return MLX5_CMD_STAT_OK;
 }
 
-uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
+Mlx5QP *mlx5_qp_new(Mlx5Device *dev)
 {
     Mlx5QP *qp = g_new0(Mlx5QP, 1);
-    uint8_t status;
 
     qp->dev = dev;
-    memcpy(qp->qpc, MLX5_PRM_PTR(create_qp_in, cmd->in, qpc),
-           sizeof(qp->qpc));
-    set_state(qp, MLX5_QP_STATE_RST);
     QSIMPLEQ_INIT(&qp->umrs);
     qp->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_send_timer, qp);
     qp->rq_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, qp);
     qp->umr_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_umr_timer, qp);
+    return qp;
+}
+
+uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    Mlx5QP *qp = mlx5_qp_new(dev);
+    uint8_t status;
+
+    memcpy(qp->qpc, MLX5_PRM_PTR(create_qp_in, cmd->in, qpc),
+           sizeof(qp->qpc));
+    mlx5_qp_set_state(qp, MLX5_QP_STATE_RST);
     status = check_context(dev, qp);
     if (!status && (!take_queues(qp, cmd) || !take_dbr(qp, cmd))) {
         status = MLX5_CMD_STAT_BAD_INP_LEN_ERR;
@@ -165,7 +181,7 @@ uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
         status = MLX5_CMD_STAT_NO_RES_ERR;
     }
     if (status) {
-        qp_free(qp);
+        mlx5_qp_free(qp);
         return status;
     }
     MLX5_PRM_SET(create_qp_out, cmd->out, qpn, qp->qpn);
@@ -178,10 +194,13 @@ uint8_t mlx5_destroy_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t qpn = MLX5_PRM_GET(destroy_qp_in, cmd->in, qpn);
 
+    if (!mlx5_qp_get(dev, qpn)) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
     trace_mlx5_qp_destroy(qpn);
     mlx5_fabric_detach(dev, qpn);
-    return mlx5_table_del(&dev->qps, qpn) ? MLX5_CMD_STAT_OK
-                                          : MLX5_CMD_STAT_BAD_RES_ERR;
+    mlx5_table_del(&dev->qps, qpn);
+    return MLX5_CMD_STAT_OK;
 }
 
 uint8_t mlx5_query_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -273,16 +292,14 @@ static bool transition(Mlx5QP *qp, Mlx5Cmd *cmd, uint8_t from, uint8_t to,
     }
     merge(qp, qpc, m, n, 0);
     merge(qp, qpc, optional, ARRAY_SIZE(optional), opt);
-    set_state(qp, to);
+    mlx5_qp_set_state(qp, to);
     mlx5_send_kick(qp);
     return true;
 }
 
 static bool to_reset(Mlx5QP *qp)
 {
-    qp_quiesce(qp);
-    qp->sq_ci = qp->rq_ci = qp->sq_known = 0;
-    set_state(qp, MLX5_QP_STATE_RST);
+    mlx5_qp_to_reset(qp);
     return true;
 }
 
@@ -336,7 +353,7 @@ uint8_t mlx5_modify_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 void mlx5_qp_init(Mlx5Device *dev)
 {
     /* 0 and 1 are the management QPs, 2^16 is log_max_qp. */
-    mlx5_table_init(&dev->qps, 0x40, 0xffff, qp_free);
+    mlx5_table_init(&dev->qps, 0x40, 0xffff, mlx5_qp_free);
 }
 
 void mlx5_qp_reset(Mlx5Device *dev)

@@ -132,13 +132,26 @@ static inline bool mlx5_qp_is_ud(const Mlx5QP *qp)
            type == MLX5_QP_ST_QP1;
 }
 
+/* A send queue by itself: a queue pair of a type that CREATE_QP refuses. */
+static inline bool mlx5_qp_is_sq(const Mlx5QP *qp)
+{
+    return mlx5_qp_type(qp) == MLX5_QP_ST_RAW_ETHERTYPE;
+}
+
 /* ---- mlx5_qp ---- */
+/* Not a send queue by itself. */
 Mlx5QP *mlx5_qp_get(Mlx5Device *dev, uint32_t qpn);
+Mlx5QP *mlx5_qp_new(Mlx5Device *dev);   /* in reset, without a number */
+void mlx5_qp_free(void *qp);
+void mlx5_qp_set_state(Mlx5QP *qp, uint8_t state);
+void mlx5_qp_to_reset(Mlx5QP *qp);
 /* To the error state: work is flushed, the driver hears of event if not 0. */
 void mlx5_qp_error(Mlx5QP *qp, uint8_t event);
 bool mlx5_qp_has_srq(const Mlx5QP *qp);
 
 /* ---- mlx5_send ---- */
+/* Whose send queue a doorbell in that UAR is for; NULL: no one's. */
+Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
 void mlx5_send_timer(void *qp);
 void mlx5_umr_timer(void *qp);

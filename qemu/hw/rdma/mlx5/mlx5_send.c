@@ -43,11 +43,18 @@ void mlx5_send_reset(Mlx5QP *qp)
     }
 }
 
+Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell)
+{
+    Mlx5QP *qp = mlx5_table_get(&dev->qps, (doorbell & 0xffffffff) >> 8);
+
+    return qp && MLX5_PRM_GET(qpc, qp->qpc, uar_page) == uar ? qp : NULL;
+}
+
 void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value)
 {
-    Mlx5QP *qp = mlx5_qp_get(dev, (value & 0xffffffff) >> 8);
+    Mlx5QP *qp = mlx5_sq_find(dev, uar, value);
 
-    if (!qp || MLX5_PRM_GET(qpc, qp->qpc, uar_page) != uar) {
+    if (!qp) {
         trace_mlx5_sq_doorbell_ignored(uar, value);
         mlx5_count(dev, MLX5_COUNTER_DROPS, 1);
         return;
@@ -558,7 +565,7 @@ static bool begin(Mlx5QP *qp)
     Mlx5Send *s = &qp->send;
     int64_t when;
 
-    if (s->opcode == MLX5_OPCODE_UMR) {
+    if (s->opcode == MLX5_OPCODE_UMR && !mlx5_qp_is_sq(qp)) {
         umr_start(qp);
         return true;
     }

@@ -133,6 +133,9 @@ static bool parse_atomic(Cursor *c, Mlx5Send *send)
 
 static bool parse_operation(Mlx5QP *qp, Cursor *c, Mlx5Send *send)
 {
+    if (mlx5_qp_is_sq(qp) && send->opcode != MLX5_OPCODE_NOP) {
+        return false;
+    }
     switch (send->opcode) {
     case MLX5_OPCODE_NOP:
         c->at = c->end;
