@@ -12,6 +12,7 @@
  *   mlx5_umr        WQEs that change a memory key
  *   mlx5_qp, _srq   queue pairs and shared receive queues
  *   mlx5_sq         send queues by themselves
+ *   mlx5_bf         WQEs that are stored to a UAR
  *   mlx5_send       the requester
  *   mlx5_recv       the responder
  *   mlx5_fault      page faults and their resumes
@@ -42,6 +43,7 @@ enum {
     MLX5_BAR_SIZE = 16 * MiB,       /* BAR 0: initialisation segment, UARs */
     MLX5_ISEG_SIZE = 0x3000,
     MLX5_FIRST_UAR = 8,             /* UAR n is BAR 0's page n */
+    MLX5_NR_UARS = MLX5_BAR_SIZE >> 12,
     MLX5_NR_VECTORS = 8,
     MLX5_NR_CMDS = 16,              /* slots of the command queue */
     MLX5_NR_EQS = 64,
@@ -57,7 +59,8 @@ enum {
     X(COMMANDS, "commands") X(CMD_ERRORS, "cmd-errors") \
     X(INTERRUPTS, "interrupts") X(EQES, "eqes") X(CQES, "cqes") \
     X(CQES_ERROR, "cqes-error") X(DOORBELLS, "doorbells") \
-    X(WQES, "wqes") X(UMR_WQES, "umr-wqes") X(XLT_BYTES, "xlt-bytes") \
+    X(WQES, "wqes") X(BF_WQES, "bf-wqes") X(UMR_WQES, "umr-wqes") \
+    X(XLT_BYTES, "xlt-bytes") \
     X(FAULTS_SQ, "faults-sq") X(FAULTS_RQ, "faults-rq") \
     X(FAULTS_SRQ, "faults-srq") X(FAULTS_RDMA, "faults-rdma") \
     X(FAULTS_MEMORY, "faults-memory") X(RESUMES, "resumes") \
@@ -70,7 +73,9 @@ enum {
 
 /*
  * Latencies are ns of virtual time.  A memory fault would like to have so many
- * pages around it, too.  "hostile" is a mask of MLX5_HOSTILE_*.
+ * pages around it, too.  One of so many WQEs in a UAR is not looked at (0: each
+ * is); such a WQE is complete within bf-window, or it is a doorbell.
+ * "hostile" is a mask of MLX5_HOSTILE_*.
  * The next fail-count commands of fail-opcode (0xffff: any) are not executed
  * but answered with fail-status, or never, where that is MLX5_FAIL_NEVER.
  */
@@ -78,7 +83,8 @@ enum {
     X(CMD_DELAY, "cmd-delay", 0) X(UMR_DELAY, "umr-delay", 0) \
     X(FAULT_DELAY, "fault-delay", 0) X(RESUME_DELAY, "resume-delay", 0) \
     X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
-    X(FAULT_AROUND, "fault-around", 1) \
+    X(FAULT_AROUND, "fault-around", 1) X(BF_IGNORE, "bf-ignore", 4) \
+    X(BF_WINDOW, "bf-window", 50000) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -131,6 +137,7 @@ typedef struct Mlx5Buf {
     uint64_t len;                       /* bytes from there to the end */
 } Mlx5Buf;
 
+typedef struct Mlx5Bf Mlx5Bf;
 typedef struct Mlx5CQ Mlx5CQ;
 typedef struct Mlx5EQ Mlx5EQ;
 typedef struct Mlx5Mkey Mlx5Mkey;
@@ -183,6 +190,9 @@ struct Mlx5Device {
     char node_desc[64];
 
     struct Mlx5CmdSlot *slots;          /* MLX5_NR_CMDS */
+    Mlx5Bf *bfs;
+    unsigned bf_turn;
+    uint8_t *bf_uars;                   /* by UAR: its user combines stores */
 
     Mlx5Table pds, xrcds, tds, uctxs, uars, umems, counter_sets, eqs, cqs;
     Mlx5Table mkeys, qps, srqs;
@@ -270,6 +280,13 @@ bool mlx5_cq_exists(Mlx5Device *dev, uint32_t cqn);
 /* ---- mlx5_qp, mlx5_send ---- */
 void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);
 
+/* ---- mlx5_bf ---- */
+/* A store to a UAR, little-endian; false: there is no doorbell. */
+bool mlx5_bf_store(Mlx5Device *dev, uint32_t uar, uint32_t reg, uint64_t value,
+                   unsigned size);
+/* A new owner: nothing is known of that UAR. */
+void mlx5_bf_forget(Mlx5Device *dev, uint32_t uar);
+
 /* ---- mlx5_fabric ---- */
 void mlx5_fabric_join(Mlx5Device *dev);
 void mlx5_fabric_leave(Mlx5Device *dev);
@@ -289,6 +306,7 @@ void mlx5_mkey_init(Mlx5Device *dev);
 void mlx5_qp_init(Mlx5Device *dev);
 void mlx5_srq_init(Mlx5Device *dev);
 void mlx5_fault_init(Mlx5Device *dev);
+void mlx5_bf_init(Mlx5Device *dev);
 void mlx5_res_reset(Mlx5Device *dev);
 void mlx5_eq_reset(Mlx5Device *dev);
 void mlx5_cq_reset(Mlx5Device *dev);
@@ -297,6 +315,8 @@ void mlx5_qp_reset(Mlx5Device *dev);
 void mlx5_srq_reset(Mlx5Device *dev);
 void mlx5_fault_reset(Mlx5Device *dev);
 void mlx5_fault_exit(Mlx5Device *dev);
+void mlx5_bf_reset(Mlx5Device *dev);
+void mlx5_bf_exit(Mlx5Device *dev);
 
 /* ---- command handlers, by the file that has them ---- */
 /* mlx5_mkey */

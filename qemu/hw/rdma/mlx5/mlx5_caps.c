@@ -5,7 +5,6 @@
  * No capability is reported that the model lacks; one that is not listed here
  * reads as zero.  Some zeros are choices:
  *
- *   bf                 no write-combined copies of WQEs beside a doorbell
  *   set_deth_sqpn      one GSI QP is enough
  *   uar_4k             a UAR is a page, whatever the size of the guest's
  *   vport_group_manager, eswitch_manager   of a physical function
@@ -116,6 +115,7 @@ static const Mlx5Cap caps_general[] = {
     GENERAL(log_max_eq, 6),
     GENERAL(log_max_eq_sz, 20),
     GENERAL(max_num_eqs, 32),
+    GENERAL(log_max_sq, 16),            /* the driver tries bf with one */
     GENERAL(log_max_srq, 16),
     GENERAL(log_max_srq_sz, 15),
     GENERAL(log_max_rmp, 16),
@@ -133,7 +133,8 @@ static const Mlx5Cap caps_general[] = {
     GENERAL(max_wqe_sz_rq, 512),
 
     GENERAL(page_request_disable, 1),
-    GENERAL(log_bf_reg_size, 9),        /* still the place of doorbells */
+    GENERAL(bf, 1),
+    GENERAL(log_bf_reg_size, 9),        /* two buffers of half of that */
     GENERAL(num_of_uars_per_page, 1),
     /* No clock for user space: its page needs the Ethernet driver. */
     GENERAL(device_frequency_mhz, 1000),

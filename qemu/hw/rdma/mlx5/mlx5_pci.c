@@ -43,8 +43,6 @@ enum {
     UAR_CQ_ARM = 0x20,
     UAR_EQ_ARM = 0x40,
     UAR_EQ_CI = 0x48,
-    UAR_SQ = 0x800,                 /* from here on: every 0x100 bytes */
-    UAR_SQ_STRIDE = 0x100,
 
     HEALTH_NS = 500 * SCALE_MS,
     MSIX_BAR_SIZE = 4 * KiB,
@@ -227,10 +225,8 @@ static bool uar_write(Mlx5Device *dev, uint32_t uar, uint32_t reg,
         mlx5_eq_doorbell(dev, bswap32(value));
     } else if (size == 8 && reg == UAR_CQ_ARM) {
         mlx5_cq_doorbell(dev, uar, bswap64(value));
-    } else if (size == 8 && reg >= UAR_SQ && reg % UAR_SQ_STRIDE == 0) {
-        mlx5_sq_doorbell(dev, uar, bswap64(value));
     } else {
-        return false;
+        return mlx5_bf_store(dev, uar, reg, value, size);
     }
     return true;
 }
@@ -288,6 +284,7 @@ static void config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int len)
 void mlx5_reset_objects(Mlx5Device *dev)
 {
     /* What uses goes before what is used; QPs cancel their own faults. */
+    mlx5_bf_reset(dev);
     mlx5_fabric_reset(dev);
     mlx5_qp_reset(dev);
     mlx5_fault_reset(dev);
@@ -334,6 +331,7 @@ static void init_parts(Mlx5Device *dev)
     mlx5_qp_init(dev);
     mlx5_srq_init(dev);
     mlx5_fault_init(dev);
+    mlx5_bf_init(dev);
     mlx5_caps_reset(dev);
     dev->interrupt = timer_new_ns(QEMU_CLOCK_VIRTUAL, interrupt_timer, dev);
     dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
@@ -402,6 +400,7 @@ static void device_exit(PCIDevice *pci)
     mlx5_reset_all(dev);
     mlx5_cmd_exit(dev);
     mlx5_fault_exit(dev);
+    mlx5_bf_exit(dev);
     for (i = 0; i < ARRAY_SIZE(tables); i++) {
         mlx5_table_free(tables[i]);
     }

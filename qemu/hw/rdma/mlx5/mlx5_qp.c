@@ -159,6 +159,7 @@ Mlx5QP *mlx5_qp_new(Mlx5Device *dev)
 
     qp->dev = dev;
     QSIMPLEQ_INIT(&qp->umrs);
+    QSIMPLEQ_INIT(&qp->bf_wqes);
     qp->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_send_timer, qp);
     qp->rq_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, qp);
     qp->umr_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_umr_timer, qp);

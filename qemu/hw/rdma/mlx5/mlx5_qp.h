@@ -20,6 +20,7 @@ enum {
     MLX5_PIECE = 64 * KiB,              /* copied at a time */
     MLX5_GRH = 40,
     MLX5_UD_MTU = 4096,
+    MLX5_BF_BUFFER = 256,               /* of a UAR's: the longest WQE there */
 };
 
 typedef struct Mlx5Sge {
@@ -77,6 +78,14 @@ typedef struct Mlx5UmrWqe {
     uint8_t flags;
 } Mlx5UmrWqe;
 
+/* A WQE that came by BlueFlame and whose turn has not come. */
+typedef struct Mlx5BfWqe {
+    QSIMPLEQ_ENTRY(Mlx5BfWqe) entry;
+    uint16_t index;
+    size_t len;                         /* whole blocks */
+    uint8_t wqe[MLX5_BF_BUFFER];
+} Mlx5BfWqe;
+
 enum { MLX5_SIDE_SEND, MLX5_SIDE_RECV, MLX5_SIDES };
 
 typedef struct Mlx5Fault Mlx5Fault;
@@ -92,6 +101,8 @@ struct Mlx5QP {
     uint32_t rq_entries, rq_stride, sq_entries;
     uint16_t sq_ci, rq_ci;              /* WQEs taken, blocks for the SQ */
     uint16_t sq_known;                  /* producer index at the last look */
+    QSIMPLEQ_HEAD(, Mlx5BfWqe) bf_wqes; /* from sq_ci on, without a gap */
+    unsigned nr_bf_wqes;
 
     QEMUTimer *timer;                   /* runs the requester */
     QEMUTimer *rq_timer;                /* in error: flushes late receives */
@@ -158,6 +169,11 @@ void mlx5_umr_timer(void *qp);
 void mlx5_send_reset(Mlx5QP *qp);
 /* Completes the current WQE with an error and breaks the QP. */
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
+
+/* ---- mlx5_bf ---- */
+/* The WQE at sq_ci, of at most MLX5_BF_BUFFER bytes; false: see memory. */
+bool mlx5_bf_take(Mlx5QP *qp, uint8_t *wqe);
+void mlx5_bf_drop(Mlx5QP *qp);          /* all that it has */
 
 /* ---- mlx5_wqe: parsing ---- */
 bool mlx5_wqe_parse_send(Mlx5QP *qp, Mlx5Send *send);

@@ -16,7 +16,6 @@ enum {
     MAX_UCTXS = 1 << 8,
     MAX_UMEMS = 1 << 16,
     MAX_COUNTER_SETS = 1 << 8,
-    NR_UARS = MLX5_BAR_SIZE >> MLX5_ADAPTER_PAGE_SHIFT,
 };
 
 /* What stands in a table for an object that has no state. */
@@ -144,6 +143,7 @@ uint8_t mlx5_alloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
     uint32_t nr = 0;
     uint8_t status = res_alloc(&dev->uars, &nr);
 
+    mlx5_bf_forget(dev, nr);
     MLX5_PRM_SET(alloc_uar_out, cmd->out, uar, nr);
     return status;
 }
@@ -253,7 +253,7 @@ void mlx5_res_init(Mlx5Device *dev)
     mlx5_table_init(&dev->xrcds, 1, MAX_XRCDS - 1, NULL);
     mlx5_table_init(&dev->tds, 1, MAX_TDS - 1, NULL);
     mlx5_table_init(&dev->uctxs, 1, MAX_UCTXS - 1, NULL);
-    mlx5_table_init(&dev->uars, MLX5_FIRST_UAR, NR_UARS - 1, NULL);
+    mlx5_table_init(&dev->uars, MLX5_FIRST_UAR, MLX5_NR_UARS - 1, NULL);
     mlx5_table_init(&dev->umems, 1, MAX_UMEMS - 1, umem_free);
     mlx5_table_init(&dev->counter_sets, 1, MAX_COUNTER_SETS - 1, NULL);
 }

@@ -36,6 +36,7 @@ void mlx5_send_reset(Mlx5QP *qp)
     Mlx5UmrWqe *umr;
 
     qp->send.active = false;
+    mlx5_bf_drop(qp);
     timer_del(qp->umr_timer);
     while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
@@ -145,6 +146,10 @@ static bool sq_has_work(Mlx5QP *qp)
     if ((uint16_t)(producer - qp->sq_ci) <= qp->sq_entries) {
         qp->sq_known = producer;
     }
+    if (qp->sq_known == qp->sq_ci) {
+        /* The doorbell record does not confirm what is left. */
+        mlx5_bf_drop(qp);
+    }
     return qp->sq_known != qp->sq_ci;
 }
 
@@ -153,13 +158,15 @@ static bool sq_take(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
     struct mlx5_wqe_ctrl_seg ctrl;
+    bool from_register = mlx5_bf_take(qp, s->wqe);
     uint32_t word, blocks;
 
     s->opcode = 0xff;
     s->index = qp->sq_ci;
-    if (!sq_read(qp, qp->sq_ci, &ctrl, sizeof(ctrl))) {
+    if (!from_register && !sq_read(qp, qp->sq_ci, s->wqe, sizeof(ctrl))) {
         return false;
     }
+    memcpy(&ctrl, s->wqe, sizeof(ctrl));
     word = be32_to_cpu(ctrl.opmod_idx_opcode);
     s->opcode = word;
     s->index = word >> 8;
@@ -168,7 +175,7 @@ static bool sq_take(Mlx5QP *qp)
     blocks = DIV_ROUND_UP(s->wqe_len, MLX5_SEND_WQE_BB);
     if (!blocks || blocks > (uint16_t)(qp->sq_known - qp->sq_ci) ||
         be32_to_cpu(ctrl.qpn_ds) >> 8 != qp->qpn ||
-        !sq_read(qp, qp->sq_ci, s->wqe, s->wqe_len)) {
+        (!from_register && !sq_read(qp, qp->sq_ci, s->wqe, s->wqe_len))) {
         return false;
     }
     qp->sq_ci += blocks;
@@ -177,6 +184,7 @@ static bool sq_take(Mlx5QP *qp)
     s->rnr = s->retries = 0;
     s->done = 0;
     mlx5_count(qp->dev, MLX5_COUNTER_WQES, 1);
+    mlx5_count(qp->dev, MLX5_COUNTER_BF_WQES, from_register);
     return true;
 }
 
@@ -198,6 +206,7 @@ static bool flush_one(Mlx5QP *qp)
         }
         if (!sq_take(qp)) {
             qp->sq_ci = qp->sq_known;
+            mlx5_bf_drop(qp);
             return false;
         }
     }
