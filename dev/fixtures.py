@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import ktap
+import ktap_peer
 import vmlib
 from common import ROOT
 
@@ -41,6 +42,15 @@ LISTS = (
      "    1..2\n    ok 1 a\n", False),
     ("suite_hides_a_failure", "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n"
      "    1..1\n    not ok 1 a\nok 1 s\n", False),
+    ("suite_of_another_name", "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n"
+     "    1..1\n    ok 1 a\nok 1 t\n", False),
+    ("suite_indented_by_a_tab", "TAP version 14\n1..1\n\t# Subtest: s\n\t1..1\n"
+     "\tnot ok 1 a\nok 1 s\n", False),
+    ("planned_none", "TAP version 13\n1..0\n", False),
+    ("skipped_as_a_whole", "TAP version 13\n1..0 # SKIP no device\n", True),
+    ("planned_twice", "TAP version 13\n1..2\n1..1\nok 1 a\n", False),
+    ("planned_in_between", "TAP version 13\nok 1 a\n1..2\nok 2 b\n", False),
+    ("no_version", "1..1\nok 1 a\n", True),
     ("out_of_order", "TAP version 13\n1..2\nok 2 b\nok 1 a\n", False),
 )
 
@@ -65,6 +75,7 @@ def on_lists(tally):
         judged = done.returncode == 0
         tally.add(f"ktap.{name}", "pass" if judged == good else "fail",
                   "" if judged == good else f"judged {'good' if judged else 'bad'}: {done.stdout}")
+    ktap_peer.compare(tally, LISTS)
 
 
 def run(_tier="check", config="debug"):

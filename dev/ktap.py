@@ -77,7 +77,7 @@ class Level:
     name: str
     plan: int = -1
     seen: int = 0
-    leaves: int = 0     # results of its own, subtests' included
+    header: bool = False    # it began as it must: with a version or a "# Subtest"
 
 
 class Reader:
@@ -99,6 +99,34 @@ class Reader:
             self.levels.append(Level(indent, ""))
         return self.levels[-1]
 
+    def opened(self, indent, what):
+        """The list at INDENT; that of a subtest has begun with a header before WHAT.
+
+        Some programs of the base print a plan at once, without a version.
+        """
+        level = self.level(indent)
+        if not level.header and len(self.levels) > 1:
+            self.tally.add(self.path(level.name or "list"), "fail", f"{what} without a header")
+            level.header = True
+        return level
+
+    def header(self, indent, name=""):
+        """A version or a "# Subtest": KUnit prints either one first, or only one."""
+        level = self.level(indent)
+        if level.header and (level.plan >= 0 or level.seen or bool(name) <= bool(level.name)):
+            self.tally.add(self.path(level.name or "list"), "fail", "a second header")
+        level.header = True
+        level.name = name or level.name
+
+    def plan(self, indent, count, skipped):
+        level = self.opened(indent, "a plan")
+        if level.plan >= 0 or level.seen:
+            self.tally.add(self.path(level.name or "list"), "fail",
+                           "a second plan" if level.plan >= 0 else "a plan after results")
+        if count == 0 and len(self.levels) == 1:
+            self.whole_skip = skipped
+        level.plan = count
+
     def unfinished(self, level):
         self.tally.add(self.path(level.name or "list"), "fail",
                        f"no result: ended after {level.seen} of "
@@ -110,7 +138,7 @@ class Reader:
             while len(self.levels) > 1 and self.levels[-2].indent > indent:
                 self.unfinished(self.levels.pop())
             child = self.levels.pop()
-        level = self.level(indent)
+        level = self.opened(indent, "a result")
         level.seen += 1
         name, _, directive = text.partition("#")
         # kselftest_harness: "ok 1 global.name # SKIP why"; KUnit: "ok 1 name # SKIP why"
@@ -132,7 +160,9 @@ class Reader:
     def close(self, child, name, okay, match):
         """A parent's result: it must agree with the list that it closes."""
         # KUnit prints no plan for the parameters of one test, only for a suite's tests.
-        if child.plan < 0 and (len(self.levels) < 2 or not child.seen):
+        if child.name and child.name != name:
+            self.tally.add(self.path(name), "fail", f"the result of another list than {child.name}")
+        elif child.plan < 0 and (len(self.levels) < 2 or not child.seen):
             self.tally.add(self.path(name), "fail", "no plan (1..N)")
         elif child.seen != child.plan >= 0:
             self.tally.add(self.path(name), "fail",
@@ -144,19 +174,13 @@ class Reader:
 
     def line(self, line):
         if match := PLAN.match(line):
-            level = self.level(len(match[1]))
-            if int(match[2]) == 0 and len(self.levels) == 1:
-                self.whole_skip = match[3] or "planned no tests"
-            level.plan = int(match[2])
+            self.plan(len(match[1]), int(match[2]), match[3])
         elif match := RESULT.match(line):
             self.result(len(match[1]), match[2] == "ok", int(match[3]), match[4] or "")
         elif match := SUBTEST.match(line):
-            indent = len(match[1])
-            self.level(indent).name = match[2].strip()
+            self.header(len(match[1]), match[2].strip())
         elif match := VERSION.match(line):
-            indent = len(match[1])
-            if not self.levels or self.levels[-1].indent < indent:
-                self.levels.append(Level(indent, ""))
+            self.header(len(match[1]))
         elif match := BAIL.match(line):
             self.bailed = True
             self.tally.add(self.path("bail out"), "fail", match[1].strip())
@@ -172,8 +196,9 @@ class Reader:
         top = self.levels[0]
         if top.plan < 0:
             self.tally.add("plan", "fail", "no plan (1..N)")
-        elif self.whole_skip is not None and not self.tally.names:
-            self.tally.add("all", "skip", self.whole_skip)
+        elif top.plan == 0 and not self.tally.names:
+            self.tally.add("all", "skip" if self.whole_skip else "fail",
+                           self.whole_skip or "planned no tests, and says no reason")
         elif top.seen != top.plan and not self.bailed:
             self.tally.add("plan", "fail", f"planned {top.plan} tests, ran {top.seen}")
         return self.tally
@@ -182,7 +207,10 @@ class Reader:
 def parse(lines):
     reader = Reader()
     for line in lines:
-        reader.line(splat.strip(line))
+        text = splat.strip(line)
+        body = text.lstrip(" \t")
+        # Old lists indent by tabs, one a level.
+        reader.line(text[:len(text) - len(body)].replace("\t", "    ") + body)
     return reader.finish()
 
 
