@@ -12,6 +12,7 @@ import tempfile
 
 import ktap
 import ktap_peer
+import stage
 import vmlib
 from common import ROOT
 
@@ -53,6 +54,20 @@ LISTS = (
     ("no_version", "1..1\nok 1 a\n", True),
     ("out_of_order", "TAP version 13\n1..2\nok 2 b\nok 1 a\n", False),
 )
+# Of a client: stock's result, ours, what ours counts as.
+CLIENTS = (
+    ("pass", "pass", "pass"), ("pass", "fail", "fail"), ("pass", "skip", "fail"),
+    ("skip", "skip", "skip"), ("skip", "fail", "fail"), ("fail", "fail", "skip"),
+    ("fail", "pass", "pass"), ("flaky", "pass", "pass"), ("flaky", "fail", "skip"),
+    ("flaky", "skip", "fail"), ("unknown", "fail", "fail"), ("pass", "absent", "fail"),
+    ("fail", "absent", "fail"), ("flaky", "absent", "fail"),
+)
+# Two runs on stock, and what the baseline says after them.
+BASELINES = (
+    ("pass", "pass", "pass"), ("pass", "fail", "flaky"), ("fail", "pass", "flaky"),
+    ("fail", "fail", "fail"), ("flaky", "pass", "flaky"), ("pass", "skip", "skip"),
+    ("skip", "fail", "flaky"),
+)
 
 
 def on_vm(tally, config):
@@ -78,9 +93,29 @@ def on_lists(tally):
     ktap_peer.compare(tally, LISTS)
 
 
+def on_clients(tally):
+    interop = stage.load("interop/run")
+    for was, is_now, due in CLIENTS:
+        found = {} if is_now == "absent" else {"test": (is_now, "why")}
+        got = interop.compare(found, {"test": (was, "reason")}, "*").names.get("test")
+        tally.add(f"client.{was}_then_{is_now}", "pass" if got == due else "fail",
+                  "" if got == due else f"counts as {got}, due {due}")
+    for first, second, due in BASELINES:
+        got = interop.seen_both((first, "reason"), (second, "why"))[0]
+        tally.add(f"baseline.{first}_and_{second}", "pass" if got == due else "fail",
+                  "" if got == due else f"is {got}, due {due}")
+    for dev in interop.DEVICES:
+        try:
+            interop.baseline(dev)
+            tally.add(f"baseline.{dev}", "pass")
+        except SystemExit:
+            tally.add(f"baseline.{dev}", "fail", "a row is malformed (see above)")
+
+
 def run(_tier="check", config="debug"):
     tally = ktap.Tally()
     on_lists(tally)
+    on_clients(tally)
     on_vm(tally, config)
     return tally
 
