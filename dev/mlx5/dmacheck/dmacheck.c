@@ -4,9 +4,10 @@
  *
  * Every mapping and unmapping of the DMA API for an mlx5 adapter, as the
  * kernel's own trace points report it, is told to the model by one write to
- * its test BAR.  The model counts the mappings of each page and reports every
- * access to a page whose count went back to zero: the driver is the one of the
- * kernel under test, unchanged.
+ * its test BAR.  The model counts the mappings of each page in each direction.
+ * It reports every access to a page whose counts went back to zero, and every
+ * one that no mapping's direction allows: the driver is the one of the kernel
+ * under test, unchanged.
  *
  * Load it before traffic.  What was mapped earlier the model does not know and
  * does not judge, but a page of which a second mapping comes and goes is judged
@@ -39,9 +40,10 @@
 #define TEST_BAR	4
 #define ORACLE		0x040
 
-/* A message: the page's address, the number of pages less one, map or unmap. */
-#define MESSAGE_PAGES	SZ_2K
+/* A message: the page's address, the direction, the number of pages less one, map or unmap. */
+#define MESSAGE_PAGES	SZ_512
 #define MESSAGE_MAP	1UL
+#define MESSAGE_DIR(dir) ((unsigned long)(dir) << 10)
 
 struct adapter {
 	struct device *dev;
@@ -51,7 +53,7 @@ struct adapter {
 static DEFINE_MUTEX(lock);		/* the slots, for those who write them */
 static struct adapter __rcu *adapters[8];
 
-static void tell(struct device *dev, dma_addr_t addr, size_t size, unsigned long map)
+static void tell(struct device *dev, dma_addr_t addr, size_t size, unsigned long flags)
 {
 	u64 page = addr >> PAGE_SHIFT, end = (addr + size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 	struct adapter *adapter;
@@ -67,11 +69,12 @@ static void tell(struct device *dev, dma_addr_t addr, size_t size, unsigned long
 		return;
 	for (; page < end; page += nr_pages) {
 		nr_pages = min_t(u64, end - page, MESSAGE_PAGES);
-		writeq(page << PAGE_SHIFT | (nr_pages - 1) << 1 | map, adapter->oracle);
+		writeq(page << PAGE_SHIFT | (nr_pages - 1) << 1 | flags, adapter->oracle);
 	}
 }
 
-static void tell_list(struct device *dev, struct scatterlist *sgl, int nents, unsigned long map)
+static void tell_list(struct device *dev, struct scatterlist *sgl, int nents,
+		      unsigned long flags)
 {
 	struct scatterlist *sg;
 	int i;
@@ -80,46 +83,46 @@ static void tell_list(struct device *dev, struct scatterlist *sgl, int nents, un
 	for_each_sg(sgl, sg, nents, i) {
 		if (!sg_dma_len(sg))
 			break;
-		tell(dev, sg_dma_address(sg), sg_dma_len(sg), map);
+		tell(dev, sg_dma_address(sg), sg_dma_len(sg), flags);
 	}
 }
 
 static void map_page(void *data, struct device *dev, phys_addr_t phys, dma_addr_t addr,
 		     size_t size, enum dma_data_direction dir, unsigned long attrs)
 {
-	tell(dev, addr, size, MESSAGE_MAP);
+	tell(dev, addr, size, MESSAGE_DIR(dir) | MESSAGE_MAP);
 }
 
 static void unmap_page(void *data, struct device *dev, dma_addr_t addr, size_t size,
 		       enum dma_data_direction dir, unsigned long attrs)
 {
-	tell(dev, addr, size, 0);
+	tell(dev, addr, size, MESSAGE_DIR(dir));
 }
 
 static void alloc(void *data, struct device *dev, void *virt, dma_addr_t addr, size_t size,
 		  enum dma_data_direction dir, gfp_t flags, unsigned long attrs)
 {
 	if (virt)
-		tell(dev, addr, size, MESSAGE_MAP);
+		tell(dev, addr, size, MESSAGE_DIR(dir) | MESSAGE_MAP);
 }
 
 static void release(void *data, struct device *dev, void *virt, dma_addr_t addr, size_t size,
 		    enum dma_data_direction dir, unsigned long attrs)
 {
 	if (virt)
-		tell(dev, addr, size, 0);
+		tell(dev, addr, size, MESSAGE_DIR(dir));
 }
 
 static void map_sg(void *data, struct device *dev, struct scatterlist *sgl, int nents, int ents,
 		   enum dma_data_direction dir, unsigned long attrs)
 {
-	tell_list(dev, sgl, ents, MESSAGE_MAP);
+	tell_list(dev, sgl, ents, MESSAGE_DIR(dir) | MESSAGE_MAP);
 }
 
 static void unmap_sg(void *data, struct device *dev, struct scatterlist *sgl, int nents,
 		     enum dma_data_direction dir, unsigned long attrs)
 {
-	tell_list(dev, sgl, nents, 0);
+	tell_list(dev, sgl, nents, MESSAGE_DIR(dir));
 }
 
 struct probe {

@@ -179,7 +179,7 @@ struct Mlx5Device {
     uint64_t test_key, test_index;      /* whose translation is asked for */
     uint64_t nr_resets;
     struct {
-        uint64_t kind, addr, key, va;   /* kind: 1 a read, 2 a write */
+        uint64_t kind, addr, key, va;   /* kind: see mlx5_test.c */
     } violation;                        /* the last that the oracle saw */
 
     /* what the driver set, until a reset */

@@ -9,9 +9,12 @@
  * middle of its own work.
  *
  * The oracle.  The guest tells, by messages to the test BAR, which pages it
- * maps for DMA and which it unmaps again.  An access to a page whose last
- * mapping is gone is a bug of the driver, and reported here, where it happens.
- * A page of which nothing was ever said is not checked.
+ * maps for DMA, in which direction, and which it unmaps again.  An access to a
+ * page whose last mapping is gone is a bug of the driver.  So is a write to one
+ * that the device may only read, or a read of one that it may only write.  Each
+ * is reported here, where it happens.  A page that has several mappings may be
+ * accessed as any of them allows.  A page of which nothing was ever said is not
+ * checked.
  */
 #include "mlx5.h"
 #include "qemu/error-report.h"
@@ -25,30 +28,86 @@ enum {
     MAX_PAGE_SHIFT = 43,                /* five bits of log_page_size */
 };
 
+/*
+ * A message: the address of the first page, the direction, the number of pages
+ * less one, and whether they are mapped.  Directions are the kernel's own.
+ */
+enum {
+    MESSAGE_MAP = 1,
+    MESSAGE_PAGES_SHIFT = 1,
+    MESSAGE_PAGES_MASK = 0x1ff,
+    MESSAGE_DIRECTION_SHIFT = 10,
+    MESSAGE_DIRECTION_MASK = 3,
+
+    BIDIRECTIONAL = 0,
+    TO_DEVICE = 1,
+    FROM_DEVICE = 2,
+    NR_DIRECTIONS = 3,
+
+    /* What is known of a page: a count of its mappings for each direction. */
+    COUNT_BITS = 21,
+};
+
+#define COUNT_MASK MAKE_64BIT_MASK(0, COUNT_BITS)
+
 #define PAGE_BYTES (1ULL << MIN_PAGE_SHIFT)
 
 /* ---- the oracle ---- */
 
+static uint64_t maps_count(uint64_t maps, unsigned direction)
+{
+    return maps >> direction * COUNT_BITS & COUNT_MASK;
+}
+
+static uint64_t maps_add(uint64_t maps, unsigned direction)
+{
+    /* A guest that counts on and on gets stuck at the limit. */
+    return maps_count(maps, direction) == COUNT_MASK ? maps :
+           maps + (1ULL << direction * COUNT_BITS);
+}
+
+/* Whether the direction is the mapping's, DMA-API debugging judges. */
+static uint64_t maps_remove(uint64_t maps, unsigned direction)
+{
+    unsigned other;
+
+    for (other = 0; other < NR_DIRECTIONS && !maps_count(maps, direction);
+         other++) {
+        direction = other;
+    }
+    return maps_count(maps, direction) ?
+           maps - (1ULL << direction * COUNT_BITS) : maps;
+}
+
+static bool maps_allow(uint64_t maps, bool write)
+{
+    return maps_count(maps, BIDIRECTIONAL) ||
+           maps_count(maps, write ? FROM_DEVICE : TO_DEVICE);
+}
+
 void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message)
 {
     uint64_t pfn = message >> MIN_PAGE_SHIFT;
-    uint64_t end = pfn + (message >> 1 & 0x7ff) + 1;
-    bool map = message & 1;
+    uint64_t end = pfn + (message >> MESSAGE_PAGES_SHIFT & MESSAGE_PAGES_MASK) +
+                   1;
+    unsigned direction = message >> MESSAGE_DIRECTION_SHIFT &
+                         MESSAGE_DIRECTION_MASK;
+    bool map = message & MESSAGE_MAP;
 
-    for (; pfn < end; pfn++) {
+    for (; direction < NR_DIRECTIONS && pfn < end; pfn++) {
         gpointer key = GSIZE_TO_POINTER(pfn), value;
-        size_t count;
+        uint64_t maps;
 
         if (g_hash_table_lookup_extended(dev->dma_pages, key, NULL, &value)) {
-            count = GPOINTER_TO_SIZE(value);
+            maps = GPOINTER_TO_SIZE(value);
         } else if (map && g_hash_table_size(dev->dma_pages) < MAX_KNOWN_PAGES) {
-            count = 0;
+            maps = 0;
         } else {
             /* Mapped before anyone told us: other mappings may be, too. */
             continue;
         }
-        count = map ? count + 1 : count - MIN(count, 1);
-        g_hash_table_insert(dev->dma_pages, key, GSIZE_TO_POINTER(count));
+        maps = map ? maps_add(maps, direction) : maps_remove(maps, direction);
+        g_hash_table_insert(dev->dma_pages, key, GSIZE_TO_POINTER(maps));
     }
 }
 
@@ -58,9 +117,9 @@ void mlx5_dma_reset(Mlx5Device *dev)
 }
 
 static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
-                          bool write, uint32_t key, uint64_t va)
+                          bool write, bool mapped, uint32_t key, uint64_t va)
 {
-    dev->violation.kind = write ? 2 : 1;
+    dev->violation.kind = (write ? 2 : 1) + (mapped ? 2 : 0);
     dev->violation.addr = addr;
     dev->violation.key = key;
     dev->violation.va = va;
@@ -69,8 +128,10 @@ static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
         return;
     }
     error_report("mlx5: DMA check: %s of %zu bytes at 0x%" PRIx64
-                 " (mkey 0x%x, va 0x%" PRIx64 ") after it was unmapped",
-                 write ? "write" : "read", len, addr, key, va);
+                 " (mkey 0x%x, va 0x%" PRIx64 ") %s",
+                 write ? "write" : "read", len, addr, key, va,
+                 mapped ? "against the direction of its mapping" :
+                          "after it was unmapped");
 }
 
 /* One report an access is enough. */
@@ -91,9 +152,9 @@ static void dma_check(Mlx5Device *dev, uint64_t addr, size_t len, bool write,
             continue;
         }
         known = true;
-        if (!value) {
+        if (!maps_allow(GPOINTER_TO_SIZE(value), write)) {
             dma_violation(dev, MAX(addr, pfn << MIN_PAGE_SHIFT), len, write,
-                          key, va);
+                          value, key, va);
             break;
         }
     }

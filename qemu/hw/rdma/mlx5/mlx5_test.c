@@ -10,7 +10,9 @@
  *   0x020  number of resets        0x028  number of counters
  *   0x030  number of knobs         0x040  message to the DMA oracle
  *   0x038, 0x050, 0x058, 0x060     the oracle's last violation: kind (1 read,
- *                                  2 write), address, key, virtual address
+ *                                  2 write, 3 and 4 the same against the
+ *                                  mapping's direction), address, key, virtual
+ *                                  address
  *   0x068, 0x070, 0x078          a key, an index, and that key's 8 bytes of
  *                                  translations there (0 where it has none)
  *   0x080  1: page faults are of the memory scheme
