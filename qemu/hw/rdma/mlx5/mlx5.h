@@ -128,14 +128,29 @@ bool mlx5_table_del(Mlx5Table *t, uint32_t nr);
 void mlx5_table_reset(Mlx5Table *t);    /* every object goes */
 void mlx5_table_free(Mlx5Table *t);     /* and the table */
 
+typedef struct Mlx5Umem Mlx5Umem;
+
 /* A queue's memory: pages that the guest listed, or a umem. */
 typedef struct Mlx5Buf {
+    Mlx5Umem *umem;                     /* NULL: a list */
     uint64_t *pas;
     uint32_t nr_pages;
     uint32_t page_shift;
     uint64_t offset;                    /* of the first byte, in bytes */
     uint64_t len;                       /* bytes from there to the end */
 } Mlx5Buf;
+
+/* A queue's doorbell record, which may lie in a umem as well. */
+typedef struct Mlx5Dbr {
+    Mlx5Umem *umem;
+    uint64_t addr;
+} Mlx5Dbr;
+
+/* Cannot be destroyed as long as a queue has a part of it. */
+struct Mlx5Umem {
+    Mlx5Buf buf;
+    unsigned refs;                      /* its number, and each user */
+};
 
 typedef struct Mlx5Bf Mlx5Bf;
 typedef struct Mlx5CQ Mlx5CQ;
@@ -239,9 +254,10 @@ bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p,
                    size_t n);
 bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
                     size_t n);
-/* A doorbell record's address: as given, or inside a umem. */
-bool mlx5_dbr_init(Mlx5Device *dev, uint64_t *dbr, bool in_umem,
+/* At that address, or at that offset of a umem; free it in any case. */
+bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, bool in_umem,
                    uint32_t umem_id, uint64_t addr);
+void mlx5_dbr_free(Mlx5Dbr *dbr);
 
 /* ---- mlx5_cmd ---- */
 void mlx5_cmd_doorbell(Mlx5Device *dev, uint32_t slots);
@@ -256,6 +272,9 @@ void mlx5_caps_reset(Mlx5Device *dev);
 /* ---- mlx5_res ---- */
 /* Is that page of BAR 0 an allocated UAR? */
 bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar);
+/* One more user of it; NULL: there is none of that number. */
+Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint32_t nr);
+void mlx5_umem_put(Mlx5Umem *umem);     /* NULL is fine */
 
 /* ---- mlx5_eq ---- */
 /* To the EQ that asked for this type of event; none: dropped. */

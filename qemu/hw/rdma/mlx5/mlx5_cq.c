@@ -57,7 +57,7 @@ struct Mlx5CQ {
     Mlx5Device *dev;
     uint32_t cqn, eqn, uar;
     Mlx5Ring ring;
-    uint64_t dbr;
+    Mlx5Dbr dbr;
     uint32_t producer;
     uint32_t solicited_end;             /* after the last solicited CQE */
     bool solicited_any;                 /* there was one */
@@ -74,6 +74,7 @@ static void cq_free(void *opaque)
 
     timer_free(cq->timer);
     mlx5_buf_free(&cq->ring.buf);
+    mlx5_dbr_free(&cq->dbr);
     g_free(cq);
 }
 
@@ -146,7 +147,7 @@ static bool cq_consumer(Mlx5CQ *cq, uint32_t *index)
 {
     uint32_t be;
 
-    if (!mlx5_dma_read(cq->dev, cq->dbr, &be, sizeof(be))) {
+    if (!mlx5_dma_read(cq->dev, cq->dbr.addr, &be, sizeof(be))) {
         return false;
     }
     *index = be32_to_cpu(be) & INDEX_MASK;

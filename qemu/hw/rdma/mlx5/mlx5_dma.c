@@ -246,23 +246,30 @@ bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
     return true;
 }
 
+static bool umem_has(const Mlx5Umem *umem, uint64_t offset, uint64_t len)
+{
+    return umem && len && len <= umem->buf.len && offset <= umem->buf.len - len;
+}
+
 bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
                         uint64_t offset, uint64_t len)
 {
-    Mlx5Buf *umem = mlx5_table_get(&dev->umems, umem_id);
+    Mlx5Umem *umem = mlx5_umem_get(dev, umem_id);
     uint64_t begin, first, nr;
 
     memset(buf, 0, sizeof(*buf));
-    if (!umem || !len || offset >= umem->len || len > umem->len - offset) {
+    if (!umem_has(umem, offset, len)) {
+        mlx5_umem_put(umem);
         return false;
     }
-    begin = umem->offset + offset;
-    first = begin >> umem->page_shift;
-    nr = ((begin + len - 1) >> umem->page_shift) - first + 1;
-    buf->pas = g_memdup2(umem->pas + first, nr * sizeof(uint64_t));
+    begin = umem->buf.offset + offset;
+    first = begin >> umem->buf.page_shift;
+    nr = ((begin + len - 1) >> umem->buf.page_shift) - first + 1;
+    buf->umem = umem;
+    buf->pas = g_memdup2(umem->buf.pas + first, nr * sizeof(uint64_t));
     buf->nr_pages = nr;
-    buf->page_shift = umem->page_shift;
-    buf->offset = begin & MAKE_64BIT_MASK(0, umem->page_shift);
+    buf->page_shift = umem->buf.page_shift;
+    buf->offset = begin & MAKE_64BIT_MASK(0, buf->page_shift);
     buf->len = len;
     return true;
 }
@@ -270,6 +277,7 @@ bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
 void mlx5_buf_free(Mlx5Buf *buf)
 {
     g_free(buf->pas);
+    mlx5_umem_put(buf->umem);
     memset(buf, 0, sizeof(*buf));
 }
 
@@ -315,21 +323,27 @@ bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
     return buf_access(dev, b, off, (void *)p, n, true);
 }
 
-bool mlx5_dbr_init(Mlx5Device *dev, uint64_t *dbr, bool in_umem,
+bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, bool in_umem,
                    uint32_t umem_id, uint64_t addr)
 {
-    Mlx5Buf *umem;
+    const size_t size = 2 * sizeof(uint32_t);
+    Mlx5Umem *umem = in_umem ? mlx5_umem_get(dev, umem_id) : NULL;
     uint64_t left;
 
+    dbr->umem = umem;
+    dbr->addr = addr;
     if (in_umem) {
-        umem = mlx5_table_get(&dev->umems, umem_id);
-        if (!umem || umem->len < sizeof(*dbr) ||
-            addr > umem->len - sizeof(*dbr)) {
+        if (!umem_has(umem, addr, size)) {
             return false;
         }
-        addr = buf_addr(umem, addr, &left);
+        dbr->addr = buf_addr(&umem->buf, addr, &left);
     }
-    *dbr = addr;
     /* Two words of four bytes, which the driver keeps in one cache line. */
-    return addr % sizeof(*dbr) == 0;
+    return dbr->addr % size == 0;
+}
+
+void mlx5_dbr_free(Mlx5Dbr *dbr)
+{
+    mlx5_umem_put(dbr->umem);
+    memset(dbr, 0, sizeof(*dbr));
 }

@@ -52,6 +52,7 @@ void mlx5_qp_free(void *opaque)
     timer_free(qp->rq_timer);
     timer_free(qp->umr_timer);
     mlx5_buf_free(&qp->buf);
+    mlx5_dbr_free(&qp->dbr);
     g_free(qp);
 }
 

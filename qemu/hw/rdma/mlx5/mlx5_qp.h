@@ -96,7 +96,7 @@ struct Mlx5QP {
     uint32_t qpn;
     uint8_t state;                      /* MLX5_QP_STATE_* */
     Mlx5Buf buf;
-    uint64_t dbr;
+    Mlx5Dbr dbr;
     uint64_t sq_offset;
     uint32_t rq_entries, rq_stride, sq_entries;
     uint16_t sq_ci, rq_ci;              /* WQEs taken, blocks for the SQ */
@@ -121,7 +121,7 @@ struct Mlx5SRQ {
     bool cyclic;                        /* a ring, not a list */
     bool basic;                         /* its WQEs name no next one */
     Mlx5Buf buf;
-    uint64_t dbr;
+    Mlx5Dbr dbr;
     uint32_t entries, stride;
     uint16_t head;                      /* the next WQE's slot */
     uint16_t taken;                     /* WQEs taken since creation */

@@ -104,7 +104,7 @@ static bool rq_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index)
     uint16_t left;
 
     if (!qp->rq_entries ||
-        !mlx5_dma_read(qp->dev, qp->dbr + 4 * MLX5_RCV_DBR, &count, 4)) {
+        !mlx5_dma_read(qp->dev, qp->dbr.addr + 4 * MLX5_RCV_DBR, &count, 4)) {
         return false;
     }
     left = (uint16_t)be32_to_cpu(count) - qp->rq_ci;

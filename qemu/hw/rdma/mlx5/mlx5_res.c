@@ -200,13 +200,30 @@ uint8_t mlx5_query_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 /* ---- user memory: pages of queues and doorbell records ---- */
 
-static void umem_free(void *opaque)
+void mlx5_umem_put(Mlx5Umem *umem)
 {
-    mlx5_buf_free(opaque);
-    g_free(opaque);
+    if (umem && !--umem->refs) {
+        mlx5_buf_free(&umem->buf);
+        g_free(umem);
+    }
 }
 
-static bool umem_init(Mlx5Buf *umem, Mlx5Cmd *cmd)
+Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint32_t nr)
+{
+    Mlx5Umem *umem = mlx5_table_get(&dev->umems, nr);
+
+    if (umem) {
+        umem->refs++;
+    }
+    return umem;
+}
+
+static void umem_free(void *opaque)
+{
+    mlx5_umem_put(opaque);
+}
+
+static bool umem_init(Mlx5Umem *umem, Mlx5Cmd *cmd)
 {
     void *in = MLX5_PRM_PTR(create_umem_in, cmd->in, umem);
     uint32_t shift = MLX5_PRM_GET(umem, in, log_page_size) +
@@ -217,32 +234,37 @@ static bool umem_init(Mlx5Buf *umem, Mlx5Cmd *cmd)
     if (!nr || nr > cmd->in_len || offset >= 1ULL << shift) {
         return false;
     }
-    return mlx5_buf_init(umem, cmd, MLX5_PRM_PTR(umem, in, mtt), shift, offset,
-                         (nr << shift) - offset);
+    return mlx5_buf_init(&umem->buf, cmd, MLX5_PRM_PTR(umem, in, mtt), shift,
+                         offset, (nr << shift) - offset);
 }
 
 uint8_t mlx5_create_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5Buf *umem = g_new0(Mlx5Buf, 1);
+    Mlx5Umem *umem = g_new0(Mlx5Umem, 1);
     uint32_t nr;
 
+    umem->refs = 1;
     if (!umem_init(umem, cmd)) {
-        umem_free(umem);
+        mlx5_umem_put(umem);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     if (!mlx5_table_add(&dev->umems, umem, &nr)) {
-        umem_free(umem);
+        mlx5_umem_put(umem);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     MLX5_PRM_SET(create_umem_out, cmd->out, umem_id, nr);
     return MLX5_CMD_STAT_OK;
 }
 
-/* Queues have copied what they need: there is no one left behind. */
 uint8_t mlx5_destroy_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->umems,
-                    MLX5_PRM_GET(destroy_umem_in, cmd->in, umem_id));
+    uint32_t nr = MLX5_PRM_GET(destroy_umem_in, cmd->in, umem_id);
+    Mlx5Umem *umem = mlx5_table_get(&dev->umems, nr);
+
+    if (umem && umem->refs > 1) {
+        return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
+    }
+    return res_free(&dev->umems, nr);
 }
 
 /* ---- begin and end ---- */

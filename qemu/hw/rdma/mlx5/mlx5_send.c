@@ -139,7 +139,7 @@ static bool sq_has_work(Mlx5QP *qp)
     if (qp->sq_known != qp->sq_ci) {
         return true;
     }
-    if (!mlx5_dma_read(qp->dev, qp->dbr + 4 * MLX5_SND_DBR, &count, 4)) {
+    if (!mlx5_dma_read(qp->dev, qp->dbr.addr + 4 * MLX5_SND_DBR, &count, 4)) {
         return false;
     }
     producer = be32_to_cpu(count);

@@ -27,7 +27,7 @@ static uint16_t posted(Mlx5SRQ *srq)
 {
     uint32_t count = 0;
 
-    if (!mlx5_dma_read(srq->dev, srq->dbr, &count, sizeof(count))) {
+    if (!mlx5_dma_read(srq->dev, srq->dbr.addr, &count, sizeof(count))) {
         return srq->taken;
     }
     return be32_to_cpu(count);
@@ -73,6 +73,7 @@ static void srq_free(void *opaque)
     Mlx5SRQ *srq = opaque;
 
     mlx5_buf_free(&srq->buf);
+    mlx5_dbr_free(&srq->dbr);
     g_free(srq);
 }
 
