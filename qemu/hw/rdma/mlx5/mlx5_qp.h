@@ -165,8 +165,11 @@ bool mlx5_qp_has_srq(const Mlx5QP *qp);
 Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
 void mlx5_send_timer(void *qp);
-void mlx5_umr_timer(void *qp);
 void mlx5_send_reset(Mlx5QP *qp);
+void mlx5_send_complete(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                        uint8_t flags, uint32_t bytes);
+void mlx5_send_complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                            uint8_t syndrome);
 /* Completes the current WQE with an error and breaks the QP. */
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
 
@@ -225,8 +228,12 @@ bool mlx5_srq_take(Mlx5SRQ *srq, uint8_t *wqe, uint16_t *index);
 /* Bytes in front of a WQE's list of segments. */
 size_t mlx5_srq_wqe_head(const Mlx5SRQ *srq);
 
-/* ---- mlx5_umr: returns a CQE syndrome, 0 is good ---- */
-uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len);
+/* ---- mlx5_umr ---- */
+void mlx5_umr_start(Mlx5QP *qp);        /* takes the current WQE over */
+void mlx5_umr_timer(void *qp);
+/* Completes the oldest with an error; false: there is none. */
+bool mlx5_umr_flush(Mlx5QP *qp);
+void mlx5_umr_reset(Mlx5QP *qp);
 /* Send with invalidate: false when the key cannot be invalidated so. */
 bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn);
 

@@ -33,15 +33,9 @@ void mlx5_send_kick(Mlx5QP *qp)
 
 void mlx5_send_reset(Mlx5QP *qp)
 {
-    Mlx5UmrWqe *umr;
-
     qp->send.active = false;
     mlx5_bf_drop(qp);
-    timer_del(qp->umr_timer);
-    while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
-        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
-        g_free(umr);
-    }
+    mlx5_umr_reset(qp);
 }
 
 Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell)
@@ -68,8 +62,8 @@ void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value)
 
 /* ---- completions ---- */
 
-static void complete_good(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                          uint8_t flags, uint32_t bytes)
+void mlx5_send_complete(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                        uint8_t flags, uint32_t bytes)
 {
     struct mlx5_cqe64 cqe = { };
 
@@ -84,8 +78,8 @@ static void complete_good(Mlx5QP *qp, uint8_t opcode, uint16_t index,
     mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
 }
 
-static void complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                         uint8_t syndrome)
+void mlx5_send_complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                            uint8_t syndrome)
 {
     struct mlx5_cqe64 cqe = { };
     struct mlx5_err_cqe *err = (void *)&cqe;
@@ -106,7 +100,7 @@ static void send_done(Mlx5QP *qp, uint32_t bytes)
 
     s->active = false;
     mlx5_count(qp->dev, MLX5_COUNTER_MESSAGES, 1);
-    complete_good(qp, s->opcode, s->index, s->flags, bytes);
+    mlx5_send_complete(qp, s->opcode, s->index, s->flags, bytes);
 }
 
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome)
@@ -114,7 +108,7 @@ void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome)
     Mlx5Send *s = &qp->send;
 
     s->active = false;
-    complete_bad(qp, s->opcode, s->index, syndrome);
+    mlx5_send_complete_bad(qp, s->opcode, s->index, syndrome);
     mlx5_qp_error(qp, 0);
 }
 
@@ -191,13 +185,7 @@ static bool sq_take(Mlx5QP *qp)
 /* The oldest WQE that is not completed yet; false: there is none. */
 static bool flush_one(Mlx5QP *qp)
 {
-    Mlx5UmrWqe *umr = QSIMPLEQ_FIRST(&qp->umrs);
-
-    if (umr) {
-        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
-        complete_bad(qp, MLX5_OPCODE_UMR, umr->index,
-                     MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-        g_free(umr);
+    if (mlx5_umr_flush(qp)) {
         return true;
     }
     if (!qp->send.active) {
@@ -211,8 +199,8 @@ static bool flush_one(Mlx5QP *qp)
         }
     }
     qp->send.active = false;
-    complete_bad(qp, qp->send.opcode, qp->send.index,
-                 MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    mlx5_send_complete_bad(qp, qp->send.opcode, qp->send.index,
+                           MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
     return true;
 }
 
@@ -225,63 +213,6 @@ static void send_flush(Mlx5QP *qp)
         }
     }
     mlx5_send_kick(qp);
-}
-
-/* ---- UMR: beside each other, completed in order ---- */
-
-static void umr_start(Mlx5QP *qp)
-{
-    Mlx5UmrWqe *umr = g_new0(Mlx5UmrWqe, 1), *last;
-    Mlx5Send *s = &qp->send;
-
-    last = QSIMPLEQ_LAST(&qp->umrs, Mlx5UmrWqe, entry);
-    umr->when = mlx5_when(qp->dev, MLX5_KNOB_UMR_DELAY);
-    if (last) {
-        umr->when = MAX(umr->when, last->when);
-    }
-    memcpy(umr->wqe, s->wqe, s->wqe_len);
-    umr->wqe_len = s->wqe_len;
-    umr->index = s->index;
-    umr->flags = s->flags;
-    s->active = false;
-    QSIMPLEQ_INSERT_TAIL(&qp->umrs, umr, entry);
-    if (!last) {
-        timer_mod_ns(qp->umr_timer, umr->when);
-    }
-}
-
-void mlx5_umr_timer(void *opaque)
-{
-    Mlx5QP *qp = opaque;
-    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
-    int64_t pause = mlx5_work_pause();
-    Mlx5UmrWqe *umr;
-    uint8_t syndrome;
-
-    if (pause) {
-        timer_mod_ns(qp->umr_timer, now + pause);
-        return;
-    }
-    /* The first that fails is the last executed: the flush has the rest. */
-    while (qp->state != MLX5_QP_STATE_ERR &&
-           (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now &&
-           !mlx5_work_spent()) {
-        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
-        syndrome = mlx5_umr_execute(qp, umr->wqe, umr->wqe_len);
-        if (syndrome) {
-            complete_bad(qp, MLX5_OPCODE_UMR, umr->index, syndrome);
-            mlx5_qp_error(qp, 0);
-        } else {
-            complete_good(qp, MLX5_OPCODE_UMR, umr->index, umr->flags, 0);
-        }
-        g_free(umr);
-    }
-    umr = QSIMPLEQ_FIRST(&qp->umrs);
-    if (umr && qp->state != MLX5_QP_STATE_ERR) {
-        timer_mod_ns(qp->umr_timer, umr->when);
-    } else {
-        mlx5_send_kick(qp);
-    }
 }
 
 /* ---- a step of a message ---- */
@@ -575,7 +506,7 @@ static bool begin(Mlx5QP *qp)
     int64_t when;
 
     if (s->opcode == MLX5_OPCODE_UMR && !mlx5_qp_is_sq(qp)) {
-        umr_start(qp);
+        mlx5_umr_start(qp);
         return true;
     }
     if (!mlx5_wqe_parse_send(qp, s)) {

@@ -23,6 +23,8 @@ enum { GRANULE = 64 };
                   sizeof(struct mlx5_wqe_umr_ctrl_seg) + \
                   sizeof(struct mlx5_mkey_seg))
 
+/* ---- execution ---- */
+
 #define MKC_FIELD(mask, name) \
     { mask, MLX5_OFF(mkc, name), MLX5_WIDTH(mkc, name) }
 
@@ -167,7 +169,8 @@ static bool umr_allowed(const Mlx5QP *qp, const Mlx5Mkey *mkey,
     return true;
 }
 
-uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
+/* A CQE syndrome; 0 is good. */
+static uint8_t umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
 {
     const struct mlx5_wqe_ctrl_seg *ctrl = (const void *)wqe;
     const struct mlx5_wqe_umr_ctrl_seg *umr = (const void *)(ctrl + 1);
@@ -191,6 +194,91 @@ uint8_t mlx5_umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
                    be16_to_cpu(umr->xlt_octowords));
     return 0;
 }
+
+/* ---- WQEs beside each other, completed in order ---- */
+
+void mlx5_umr_start(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr = g_new0(Mlx5UmrWqe, 1), *last;
+    Mlx5Send *s = &qp->send;
+
+    last = QSIMPLEQ_LAST(&qp->umrs, Mlx5UmrWqe, entry);
+    umr->when = mlx5_when(qp->dev, MLX5_KNOB_UMR_DELAY);
+    if (last) {
+        umr->when = MAX(umr->when, last->when);
+    }
+    memcpy(umr->wqe, s->wqe, s->wqe_len);
+    umr->wqe_len = s->wqe_len;
+    umr->index = s->index;
+    umr->flags = s->flags;
+    s->active = false;
+    QSIMPLEQ_INSERT_TAIL(&qp->umrs, umr, entry);
+    if (!last) {
+        timer_mod_ns(qp->umr_timer, umr->when);
+    }
+}
+
+void mlx5_umr_timer(void *opaque)
+{
+    Mlx5QP *qp = opaque;
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t pause = mlx5_work_pause();
+    Mlx5UmrWqe *umr;
+    uint8_t syndrome;
+
+    if (pause) {
+        timer_mod_ns(qp->umr_timer, now + pause);
+        return;
+    }
+    /* The first that fails is the last executed: the flush has the rest. */
+    while (qp->state != MLX5_QP_STATE_ERR &&
+           (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now &&
+           !mlx5_work_spent()) {
+        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+        syndrome = umr_execute(qp, umr->wqe, umr->wqe_len);
+        if (syndrome) {
+            mlx5_send_complete_bad(qp, MLX5_OPCODE_UMR, umr->index, syndrome);
+            mlx5_qp_error(qp, 0);
+        } else {
+            mlx5_send_complete(qp, MLX5_OPCODE_UMR, umr->index, umr->flags, 0);
+        }
+        g_free(umr);
+    }
+    umr = QSIMPLEQ_FIRST(&qp->umrs);
+    if (umr && qp->state != MLX5_QP_STATE_ERR) {
+        timer_mod_ns(qp->umr_timer, umr->when);
+    } else {
+        mlx5_send_kick(qp);
+    }
+}
+
+/* The oldest one fails: the queue is in error.  False: there is none. */
+bool mlx5_umr_flush(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr = QSIMPLEQ_FIRST(&qp->umrs);
+
+    if (!umr) {
+        return false;
+    }
+    QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+    mlx5_send_complete_bad(qp, MLX5_OPCODE_UMR, umr->index,
+                           MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    g_free(umr);
+    return true;
+}
+
+void mlx5_umr_reset(Mlx5QP *qp)
+{
+    Mlx5UmrWqe *umr;
+
+    timer_del(qp->umr_timer);
+    while ((umr = QSIMPLEQ_FIRST(&qp->umrs))) {
+        QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
+        g_free(umr);
+    }
+}
+
+/* ---- invalidation by a message ---- */
 
 bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn)
 {
