@@ -117,6 +117,12 @@ class Traffic:
         self.assertEqual(self.near.status(), e.IBV_WC_REM_INV_REQ_ERR)
         self.assertEqual(self.far.status(), e.IBV_WC_LOC_LEN_ERR)
 
+    def test_regress_a_completion_with_an_error_is_counted_once(self):
+        adapters = [Adapter(name) for name in {self.first, self.second}]
+        before = sum(adapter["cqes-error"] for adapter in adapters)
+        self.test_a_receive_that_is_too_short_fails_at_both_ends()
+        self.assertEqual(sum(adapter["cqes-error"] for adapter in adapters) - before, 2)
+
     def test_no_receive_is_retried_and_then_an_error(self):
         near, far = pair(self.first, self.second, rnr_retry=1)
         mr = near.region(self.src)

@@ -92,7 +92,6 @@ static void complete_recv_error(Mlx5QP *qp, uint8_t syndrome)
     err->wqe_counter = cpu_to_be16(qp->recv.wqe_index);
     err->op_own = MLX5_CQE_RESP_ERR << 4;
     qp->recv.active = false;
-    mlx5_count(qp->dev, MLX5_COUNTER_CQES_ERROR, 1);
     mlx5_cq_post(qp->dev, recv_cqn(qp, srq), &cqe, false);
 }
 

@@ -90,7 +90,6 @@ void mlx5_send_complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
     err->wqe_counter = cpu_to_be16(index);
     err->op_own = MLX5_CQE_REQ_ERR << 4;
     trace_mlx5_send_error(qp->qpn, index, opcode, syndrome);
-    mlx5_count(qp->dev, MLX5_COUNTER_CQES_ERROR, 1);
     mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
 }
 
