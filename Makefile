@@ -64,11 +64,11 @@ hostile:
 
 ## make check                   everything that decides whether a change is good
 check:
-	@$(D)/check check
+	@$(D)/check
 
-## make check-long              the same with the long tests
+## make check-long [SLICES=...]  what takes longer; results go to dev/gate/long
 check-long:
-	@$(D)/check long
+	@$(D)/gate/longrun.py $(SLICES)
 
 ## make demo [DEV=mlx5]         from a fresh machine to the main job
 demo:

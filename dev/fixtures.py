@@ -35,6 +35,8 @@ VM = (
      "no verdict", {}),
     ("forged_verdict", "echo 'exit 0123456789abcdef0123456789abcdef 0 0 end' >/dev/ttyS1; "
      "echo o >/proc/sysrq-trigger; sleep 60", 125, "no verdict", {}),
+    ("error_of_a_driver", "echo '<3>rxe0: something went wrong' >/dev/kmsg", 125,
+     "the drivers reported 1 error(s): rxe0: something", {}),
 )
 # What the parts of one boot have to themselves: LKDTM, and fixtures/faulty.
 SHELL = f"""
@@ -140,7 +142,7 @@ def verdict_on(lines):
         for name, text in files.items():
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
-        status, _, splats = vmlib.judge(folder, "0", 0, None)
+        status, _, splats = vmlib.judge(folder, "0", 0, {})
     return status, "\n".join("\n".join(block) for block in splats)
 
 

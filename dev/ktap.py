@@ -56,8 +56,8 @@ class Tally:
 
 def results(path):
     """{test: (verdict, reason)} of lines "pass|fail|skip|start <test> <reason>";
-    started and not ended is a failure."""
-    found = {}
+    started and not ended is a failure, and so is a last line that is not "done N"."""
+    found, done = {}, None
     if os.path.exists(path):
         with open(path, errors="replace") as file:
             for line in file:
@@ -67,6 +67,10 @@ def results(path):
                     found[name] = ("fail", "started and never ended")
                 elif verdict in ("pass", "skip", "fail"):
                     found[name] = (verdict, why)
+                done = rest if verdict == "done" else None
+    if done != str(len(found)):
+        found["done"] = ("fail", f"{len(found)} results, and at the end "
+                         + (f"{done} were announced" if done else "no word of how many"))
     return found
 
 

@@ -6,11 +6,13 @@
 The command passes only if the verdict line of this very run (a nonce) came
 over the verdict port and the kernel's console shows no report of a bug.
 """
+import ctypes
 import functools
 import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,9 @@ from common import ROOT, fail, note
 OUT = os.path.join(ROOT, "out", "vm")
 BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 SLOWER = 4                          # a QEMU with sanitizers
+PR_SET_PDEATHSIG = 1
+# Who prints about RDMA, the notifiers and the adapter.
+DRIVERS = re.compile(r"mlx5|rxe|infiniband|uverbs|rdma|\bib_|mmu_notifier|umem", re.I)
 PACKAGES = ("qemu-system-x86", "build-essential", "iproute2", "rdma-core", "python3")
 
 
@@ -45,13 +50,20 @@ def tool(*args):
     return done.stdout.strip()
 
 
+def status(*args, **env):
+    """Run a tool of dev/ for its exit status; what it prints goes to stderr."""
+    return subprocess.run([os.path.join(ROOT, "dev", args[0]), *args[1:]], stdout=sys.stderr,
+                          stdin=subprocess.DEVNULL, env={**os.environ, **env}).returncode
+
+
 @functools.lru_cache(maxsize=None)
 def image(config):
     """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel.
 
-    Built once a process: all of one run's tests are about the same kernel.
+    Built once a process, and kept apart from later builds: all of one run's tests
+    are about the same kernel.
     """
-    return config if "/" in config else tool("kernel", "-i", config)
+    return config if "/" in config else tool("kernel", "-k", config)
 
 
 def adapters(opts):
@@ -115,8 +127,12 @@ def cmdline(opts):
     return " ".join(words + [opts.get("append") or ""])
 
 
+def share_of(folder, opts):
+    return opts.get("share") or os.path.join(folder, "share")
+
+
 def qemu_args(kernel, initrd, folder, opts, accel):
-    share = opts.get("share") or os.path.join(folder, "share")
+    share = share_of(folder, opts)
     os.makedirs(share, exist_ok=True)
     cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt,-la57"
     args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *adapter_args(opts),
@@ -189,8 +205,22 @@ def sanitizer_reports(folder):
             any("hw/rdma/mlx5" in line for line in block)]
 
 
-def judge(folder, nonce, ended, allow):
+def driver_errors(path, allow):
+    """What the drivers said at level err or worse, and neither ALLOW names nor
+    dev/gate/driver-errors."""
+    if not os.path.exists(path):
+        return []
+    with open(os.path.join(ROOT, "dev/gate/driver-errors")) as file:
+        known = [line.split("\t")[0] for line in file if "\t" in line]
+    known = re.compile("|".join(known + [allow] * bool(allow)))
+    with open(path, errors="replace") as file:
+        said = {re.sub(r"^<\d+>\[ *[\d.]+\] *", "", line.rstrip()): None for line in file}
+    return [line for line in said if DRIVERS.search(line) and not known.search(line)]
+
+
+def judge(folder, nonce, ended, opts):
     """(status, reason, splats) from the verdict port and the kernel's console."""
+    allow = opts.get("allow")
     with open(os.path.join(folder, "kernel.log"), errors="replace") as file:
         lines = file.readlines()
     with open(os.path.join(folder, "verdict"), errors="replace") as file:
@@ -209,15 +239,30 @@ def judge(folder, nonce, ended, allow):
     bits = [text for bit, text in BAD_TAINT.items() if int(found[2]) >> bit & 1]
     if bits and not allow:
         return 125, f"the kernel is tainted ({', '.join(bits)}), its log does not say why", splats
+    errors = driver_errors(os.path.join(share_of(folder, opts), "kernel-errors"), opts.get("errors"))
+    if errors and not allow:
+        return 125, f"the drivers reported {len(errors)} error(s): {errors[0]}", [errors]
     return int(found[1]), "", splats
 
 
-def prune(keep=60):
+def in_use(folder):
+    """Whether the process that made it, the last but one part of its name, lives."""
+    pid = folder.rsplit("-", 2)[-2:-1]
+    return bool(pid) and os.path.exists(f"/proc/{pid[0]}")
+
+
+def prune(out=OUT, keep=60):
     """Drop the folders of the oldest runs; nobody reads the logs of last week."""
-    runs = sorted((entry for entry in os.scandir(OUT) if entry.is_dir()),
+    runs = sorted((entry for entry in os.scandir(out) if entry.is_dir()),
                   key=lambda entry: entry.stat().st_mtime)
     for entry in runs[:-keep]:
-        shutil.rmtree(entry.path, ignore_errors=True)
+        if not in_use(entry.name):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def die_with_us():
+    """In the child: a run that is killed leaves no QEMU behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def boot(kernel, cmd, opts, accel):
@@ -237,13 +282,14 @@ def boot(kernel, cmd, opts, accel):
     else:
         with open(os.path.join(folder, "qemu.log"), "wb") as log, \
                 subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=log, env=qemu_env(opts)) as process:
+                                 stderr=log, env=qemu_env(opts),
+                                 preexec_fn=die_with_us) as process:
             try:
                 ended = pump(process, opts, folder, start + timeout)
             except BaseException:
                 process.kill()
                 raise
-    status, reason, splats = judge(folder, nonce, ended, opts.get("allow"))
+    status, reason, splats = judge(folder, nonce, ended, opts)
     swap = os.path.join(folder, "swap.img")
     if os.path.exists(swap):
         os.unlink(swap)

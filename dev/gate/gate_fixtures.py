@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The gate itself on trial: what it is made of must be refused when it is broken."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import environment
+import expected
+import ktap
+import stage as tools
+import vmlib
+from common import ROOT
+
+MERGE = os.path.join(ROOT, "dev", "mergeconfig.py")
+# What results() makes of a file: (name, content, names that fail)
+RESULTS = (
+    ("whole", "start a\npass a\nskip b why\ndone 2\n", set()),
+    ("cut_short", "start a\npass a\n", {"done"}),
+    ("fewer_than_announced", "pass a\ndone 2\n", {"done"}),
+    ("began_and_never_ended", "start a\nstart b\npass b\ndone 2\n", {"a"}),
+    ("empty", "", {"done"}),
+    ("goes_on_after_the_end", "pass a\ndone 1\nfail b why\n", {"b", "done"}),
+)
+# A line of the kernel's at level err, what is allowed, whether it counts.
+ERRORS = (
+    ("a_driver", "<3>[   12.3] rxe0: cannot do it", None, True),
+    ("an_adapter", "<3>[    1.3] mlx5_core 0000:01:00.0: no", None, True),
+    ("allowed", "<3>[    1.3] mlx5_core 0000:01:00.0: no", "0000:01:00.0: no$", False),
+    ("to_a_user", "<3>[   12.3] rxe0: pd#4 rxe_reg_user_mr: returned err = -14", None, False),
+    ("somebody_else", "<3>[    1.3] random: something", None, False),
+)
+
+
+def config(tally):
+    """Our symbols must take effect in our tree; stock has none of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        fragment, dotconfig = (os.path.join(folder, name) for name in ("fragment", ".config"))
+        with open(fragment, "w") as file:
+            file.write("CONFIG_A=y\nCONFIG_B=y # ours\n")
+        for name, have, tree, good in (("both", "CONFIG_A=y\nCONFIG_B=y\n", "work", True),
+                                       ("ours_is_missing", "CONFIG_A=y\n", "work", False),
+                                       ("ours_on_stock", "CONFIG_A=y\n", "stock", True),
+                                       ("the_base_s_on_stock", "CONFIG_B=y\n", "stock", False)):
+            with open(dotconfig, "w") as file:
+                file.write(have)
+            done = subprocess.run([sys.executable, MERGE, "check", fragment, dotconfig, tree],
+                                  capture_output=True)
+            tally.add(f"config.{name}", "pass" if (done.returncode == 0) == good else "fail",
+                      f"status {done.returncode}")
+
+
+def names(tally):
+    """A stage that lost a test, that has one nobody declared, or that has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in ("kunit", "selftest"):
+            with open(os.path.join(folder, stage), "w") as file:
+                file.write("a\nb\n")
+        for name, stage, came, bad in (("all", "kunit", "ab", 0), ("one_vanished", "kunit", "a", 1),
+                                       ("nothing_ran", "kunit", "", 2), ("a_new_one", "kunit", "abc", 1),
+                                       ("a_new_one_of_the_machine", "selftest", "abc", 0),
+                                       ("no_list", "static", "a", 1)):
+            run = ktap.Tally()
+            for test in came:
+                run.add(test, "pass")
+            expected.judge(stage, run, folder)
+            tally.add(f"names.{name}", "pass" if len(run.failed) == bad else "fail", run.failed)
+
+
+def results(tally):
+    for name, text, bad in RESULTS:
+        with tempfile.NamedTemporaryFile("w", suffix=".results") as file:
+            file.write(text)
+            file.flush()
+            found = {test for test, (verdict, _) in ktap.results(file.name).items()
+                     if verdict == "fail"}
+        tally.add(f"results.{name}", "pass" if found == bad else "fail", f"{found}, due {bad}")
+
+
+def errors(tally):
+    for name, line, allow, bad in ERRORS:
+        with tempfile.NamedTemporaryFile("w", suffix=".errors") as file:
+            file.write(line + "\n")
+            file.flush()
+            found = bool(vmlib.driver_errors(file.name, allow))
+        tally.add(f"errors.{name}", "pass" if found == bad else "fail", line)
+
+
+def scrub(tally):
+    env = {"ALLOW": ".", "PINLESS_ALLOW": ".", "QEMU": "/bin/true", "PATH": "/bin", "T": ""}
+    said = environment.scrub(env)
+    good = env == {"PATH": "/bin"} and said == ["ALLOW", "PINLESS_ALLOW", "QEMU"]
+    tally.add("environment.is_not_taken_over", "pass" if good else "fail", f"{said}, {env}")
+
+
+def prune(tally):
+    """The folder of a run that is under way stays, however old it is."""
+    with tempfile.TemporaryDirectory() as out:
+        for name in (f"run-{os.getpid()}-aaaaaa", "run-4194305-bbbbbb", "run-4194305-cccccc"):
+            os.mkdir(os.path.join(out, name))
+            os.utime(os.path.join(out, name), (len(os.listdir(out)), ) * 2)
+        vmlib.prune(out, keep=1)
+        left = sorted(os.listdir(out))
+    good = left == sorted([f"run-{os.getpid()}-aaaaaa", "run-4194305-cccccc"])
+    tally.add("vm.old_folders_in_use_stay", "pass" if good else "fail", f"left: {left}")
+
+
+def static(tally):
+    check = tools.load("check")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, mode, text in (("good", 0o755, "exit 0"), ("bad", 0o755, "exit 1"),
+                                 ("skips", 0o755, "exit 4"), ("not_executable", 0o644, "exit 0")):
+            path = os.path.join(folder, name)
+            with open(path, "w") as file:
+                file.write(f"#!/bin/sh\n{text}\n")
+            os.chmod(path, mode)
+        run = ktap.Tally()
+        check.checks(folder, run, quiet=True)
+    due = {"good": "pass", "bad": "fail", "skips": "skip", "not_executable": "fail"}
+    tally.add("static.each_file_is_judged", "pass" if run.names == due else "fail", f"{run.names}")
+
+
+def qemus_of(folder):
+    return subprocess.run(["pgrep", "-f", f"qemu-system.*{folder}"], capture_output=True,
+                          text=True).stdout.split()
+
+
+def killed(tally, kernel):
+    """Who kills a run has killed its machine."""
+    code = ("import vmlib, sys; vmlib.run(sys.argv[1], 'sleep 1000', name=sys.argv[2], quiet=True)")
+    name = f"killed{os.getpid()}"
+    run = subprocess.Popen([sys.executable, "-c", code, kernel, name],
+                           cwd=os.path.join(ROOT, "dev"), stderr=subprocess.DEVNULL)
+    up = wait_for(lambda: qemus_of(f"vm/{name}-"), 60)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    gone = wait_for(lambda: not qemus_of(f"vm/{name}-"), 10)
+    tally.add("vm.ends_with_its_run", "pass" if up and gone else "fail", f"up {up}, gone {gone}")
+    for entry in os.listdir(vmlib.OUT):
+        if entry.startswith(f"{name}-"):
+            shutil.rmtree(os.path.join(vmlib.OUT, entry))
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def run(tally, config_name="debug"):
+    for test in (config, names, results, errors, scrub, prune, static):
+        test(tally)
+    killed(tally, vmlib.image(config_name))
