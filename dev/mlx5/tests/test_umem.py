@@ -112,9 +112,10 @@ class Umem(unittest.TestCase):
     def check(self, create):
         """Both of them stay with the queue, and go after it."""
         held = [self.maker.umem(), self.maker.umem()]
-        create(*held)
+        queue = create(*held)
         for umem in held:
             self.assert_held(umem)
+        queue.close()
         freed = [self.maker.umem(), self.maker.umem()]
         create(*freed).close()
         for umem in freed:
