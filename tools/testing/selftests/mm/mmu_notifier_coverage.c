@@ -178,10 +178,10 @@ int main(int argc, char **argv)
 	ksft_set_plan(ARRAY_SIZE(sites) + 2);
 	for (i = 0; i < ARRAY_SIZE(sites); i++)
 		check_site(&sites[i]);
-	ksft_test_result(read_count("missed") == 0,
-			 "nothing else was missed since boot: %ld\n", read_count("missed"));
+	ksft_print_msg("missed %ld, covered %ld, not looked at %ld\n",
+		       read_count("missed"), read_count("covered"), read_count("dropped"));
+	ksft_test_result(read_count("missed") == 0, "nothing else was missed since boot\n");
 	ksft_test_result(read_count("covered") > 0 && read_count("dropped") == 0,
-			 "%ld changes were covered, %ld not looked at\n",
-			 read_count("covered"), read_count("dropped"));
+			 "changes were covered, and each was looked at\n");
 	ksft_finished();
 }
