@@ -17,6 +17,8 @@ from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, RecvWR, SendWR
 import pyverbs.enums as e
 
+from mlx5ctl import Adapter
+
 PAGE = 4096
 NORESERVE = 0x4000      # MAP_NORESERVE
 ALL = (e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ |
@@ -74,6 +76,21 @@ def pfn(address):
         file.seek(address // PAGE * 8)
         entry = int.from_bytes(file.read(8), "little")
     return entry & ((1 << 55) - 1) if entry >> 63 else None
+
+
+def provokes(test, device):
+    """Commands that this test has refused are meant: dev/mlx5/checked.sh takes them from
+    what the adapter counted.  Called first, it looks again after all other cleanups."""
+    adapter = Adapter(device)
+
+    def counted():
+        return adapter["cmd-errors"] - adapter["resumes-unknown"]
+
+    def note(before):
+        with open("/tmp/provoked", "a", encoding="ascii") as file:
+            file.write(f"{adapter.address} {counted() - before}\n")
+
+    test.addCleanup(note, counted())
 
 
 class End:

@@ -15,7 +15,7 @@ import pyverbs.providers.mlx5.mlx5_enums as dve
 
 import devx
 from mlx5ctl import Adapter
-from rdma import PAGE, Buffer, pair, pattern
+from rdma import PAGE, Buffer, pair, pattern, provokes
 
 CREATE_CQ, CREATE_SQ, MODIFY_SQ, QUERY_SQ = 0x400, 0x904, 0x905, 0x907
 RESET, READY, ERROR = 0, 1, 3
@@ -175,6 +175,7 @@ class SendQueue:
 
 class BlueFlame(unittest.TestCase):
     def setUp(self):
+        provokes(self, "mlx5_0")
         self.adapter = Adapter("mlx5_0")
         self.ignore = self.set("bf-ignore", 0)
         self.set("bf-window", PATIENT)
@@ -272,6 +273,7 @@ class Queue(unittest.TestCase):
     """A send queue by itself sends nothing on this adapter."""
 
     def setUp(self):
+        provokes(self, "mlx5_0")
         self.queue = SendQueue("mlx5_0")
         self.addCleanup(self.queue.close)
 

@@ -11,7 +11,7 @@ import pyverbs.enums as e
 import pyverbs.providers.mlx5.mlx5_enums as dve
 
 import devx
-from rdma import PAGE, Buffer
+from rdma import PAGE, Buffer, provokes
 
 CREATE_CQ, MODIFY_CQ, CREATE_QP, CREATE_SQ, CREATE_RMP = 0x400, 0x403, 0x500, 0x904, 0x90c
 LOG_ENTRIES = 5
@@ -102,6 +102,7 @@ class Maker:
 
 class Umem(unittest.TestCase):
     def setUp(self):
+        provokes(self, "mlx5_0")
         self.maker = Maker()
         self.addCleanup(self.maker.context.close)
 
