@@ -10,16 +10,16 @@
  * A processor gathers such stores in a few write-combining buffers, which it
  * empties when they are complete or when it needs them.  QEMU shows each store
  * by itself, so this file has these buffers: struct Mlx5Bf gathers what is
- * stored to one BlueFlame buffer from its first bytes on.  These begin a WQE:
- * what came before them belongs to an older one, whose end came too late, and
- * which the guest's fence parts from this one.  Fences are not seen here.
+ * stored to one BlueFlame buffer.  A store to the first bytes begins a new WQE.
+ * Whatever the buffer still held is part of an older WQE, which the guest
+ * separated from this one by a fence; QEMU does not show fences.
  *
  *   complete             its queue gets the WQE, and a doorbell
  *   bf-window passes     a doorbell, if the first 8 bytes are there
  *   another one begins   the same
  *   its slot is needed   the same
  *
- * A UAR whose user never stored more than doorbells has them rung at once.
+ * If a UAR has only ever received doorbells, they are rung at once.
  *
  * A queue keeps the WQEs that follow one another from its next on, and
  * executes them in place of those in memory, which it reads otherwise.  So a

@@ -9,12 +9,11 @@
  * middle of its own work.
  *
  * The oracle.  The guest tells, by messages to the test BAR, which pages it
- * maps for DMA, in which direction, and which it unmaps again.  An access to a
- * page whose last mapping is gone is a bug of the driver.  So is a write to one
- * that the device may only read, or a read of one that it may only write.  Each
- * is reported here, where it happens.  A page that has several mappings may be
- * accessed as any of them allows.  A page of which nothing was ever said is not
- * checked.
+ * maps for DMA, in which direction, and which it unmaps again.  An access to
+ * a page that is no longer mapped is a bug of the driver.  So is a write to a
+ * page that is mapped for reading only, or the reverse.  Each is reported
+ * here, where it happens.  A page with several mappings may be accessed as any
+ * of them allows.  A page that the guest never mentioned is not checked.
  */
 #include "mlx5.h"
 #include "qemu/error-report.h"

@@ -78,7 +78,7 @@ typedef struct Mlx5UmrWqe {
     uint8_t flags;
 } Mlx5UmrWqe;
 
-/* A WQE that came by BlueFlame and whose turn has not come. */
+/* A WQE from a UAR that waits for its turn. */
 typedef struct Mlx5BfWqe {
     QSIMPLEQ_ENTRY(Mlx5BfWqe) entry;
     uint16_t index;
@@ -161,7 +161,7 @@ void mlx5_qp_error(Mlx5QP *qp, uint8_t event);
 bool mlx5_qp_has_srq(const Mlx5QP *qp);
 
 /* ---- mlx5_send ---- */
-/* Whose send queue a doorbell in that UAR is for; NULL: no one's. */
+/* The queue that a doorbell in that UAR addresses, or NULL. */
 Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
 void mlx5_send_timer(void *qp);
