@@ -40,17 +40,12 @@ VM = (
 )
 # What the parts of one boot have to themselves: LKDTM, and fixtures/faulty.
 SHELL = f"""
+. {ROOT}/dev/guest/lib.sh
 mark() {{ echo "fixture: $1" >/dev/kmsg; }}
 crash() {{ echo "$1" >{CRASH}; }}
 commit() {{ echo "$1" >/sys/module/faulty/parameters/commit; }}
 hold() {{ echo "$1" >/sys/module/faulty/parameters/seconds; commit hold_cpu; }}
-await() {{
-	local try
-	for try in $(seq 300); do
-		dmesg | grep -q "$1" && return
-		sleep 0.1
-	done
-}}
+reported() {{ dmesg | grep -q "$1"; }}
 """
 STALL = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
 # name, command, what the report must say ("": nothing is reported).  KASAN turns
@@ -67,7 +62,7 @@ PARTS = (
     ("refcount_underflow", "crash REFCOUNT_SUB_AND_TEST_NEGATIVE", "refcount_t: underflow"),
     ("free_active_timer", "commit free_active_timer", "ODEBUG: free active"),
     ("hung_task", "cd /proc/sys/kernel; echo 1 >hung_task_timeout_secs; commit hung_task; "
-     "await 'faulty_hung.*blocked for more'; commit release; echo 120 >hung_task_timeout_secs",
+     "await 30 reported 'faulty_hung.*blocked for more'; commit release; echo 120 >hung_task_timeout_secs",
      "INFO: task faulty_hung"),
     ("soft_lockup", "cd /proc/sys/kernel; echo 1 >watchdog_thresh; hold 5; "
      "echo 60 >watchdog_thresh", "watchdog: BUG: soft lockup"),

@@ -26,7 +26,7 @@ OUT = os.path.join(ROOT, "out", "vm")
 BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 SLOWER = 4                          # a QEMU with sanitizers
 PR_SET_PDEATHSIG = 1
-# Who prints about RDMA, the notifiers and the adapter.
+# The drivers and subsystems whose errors fail a run.
 DRIVERS = re.compile(r"mlx5|rxe|infiniband|uverbs|rdma|\bib_|mmu_notifier|umem", re.I)
 PACKAGES = ("qemu-system-x86", "build-essential", "iproute2", "rdma-core", "python3")
 
@@ -39,6 +39,11 @@ class Result:
     splats: list = field(default_factory=list)
     klog: str = ""                  # path: the kernel's console
     output: str = ""                # path: what the command printed
+
+    @property
+    def share(self):
+        """The folder that the guest could write to."""
+        return os.path.join(os.path.dirname(self.klog), "share")
 
 
 def tool(*args):
@@ -127,12 +132,8 @@ def cmdline(opts):
     return " ".join(words + [opts.get("append") or ""])
 
 
-def share_of(folder, opts):
-    return opts.get("share") or os.path.join(folder, "share")
-
-
 def qemu_args(kernel, initrd, folder, opts, accel):
-    share = share_of(folder, opts)
+    share = os.path.join(folder, "share")
     os.makedirs(share, exist_ok=True)
     cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt,-la57"
     args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *adapter_args(opts),
@@ -239,7 +240,7 @@ def judge(folder, nonce, ended, opts):
     bits = [text for bit, text in BAD_TAINT.items() if int(found[2]) >> bit & 1]
     if bits and not allow:
         return 125, f"the kernel is tainted ({', '.join(bits)}), its log does not say why", splats
-    errors = driver_errors(os.path.join(share_of(folder, opts), "kernel-errors"), opts.get("errors"))
+    errors = driver_errors(os.path.join(folder, "share", "kernel-errors"), opts.get("errors"))
     if errors and not allow:
         return 125, f"the drivers reported {len(errors)} error(s): {errors[0]}", [errors]
     return int(found[1]), "", splats

@@ -15,13 +15,12 @@ COUNTING = ["-icount", "shift=0,sleep=off"]
 
 def results(name, result):
     """{name: value} of what the guest left in the share."""
-    share = os.path.join(os.path.dirname(result.klog), "share")
     if result.status or result.reason:
         with open(result.output, errors="replace") as file:
             note(*(line.rstrip() for line in file.readlines()[-15:]))
         vmlib.report(result)
         fail(f"{name}: nothing measured")
-    with open(os.path.join(share, "results")) as file:
+    with open(os.path.join(result.share, "results")) as file:
         return {key: float(value) for key, value in map(str.split, file)}
 
 

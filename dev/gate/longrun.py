@@ -29,10 +29,8 @@ GUEST = ("dev/vmlib.py", "dev/splat.py", "dev/init", "dev/guest", "dev/initramfs
 ADAPTER = ("qemu", "dev/mlx5", "dev/interop") + GUEST
 
 
-def mlx5(config, glob, prefix=""):
-    tally = ktap.Tally()
-    tally.merge(tools.load("mlx5/run").run(config, glob), prefix)
-    return tally
+def mlx5(config, glob):
+    return tools.load("mlx5/run").run(config, glob)
 
 
 def clients(config, *devices):

@@ -5,6 +5,7 @@
 # A result line each: "pass|fail|skip <name> <reason>".  Ports are fixed: the
 # guest is ours alone.  With a device of its own for the client, the two talk
 # across the fabric and the names start with "across.".
+. "$(dirname "$0")/../guest/lib.sh"
 DEV=$1 RESULTS=$2 GLOB=${3:-*} CLIENT_DEV=${4:-$1}
 PREFIX=client
 [ "$DEV" = "$CLIENT_DEV" ] || PREFIX=across
@@ -31,14 +32,7 @@ has_cap() {
 	esac
 }
 
-# await_server <port>: until it is listened to.
-await_server() {
-	local try
-	for try in $(seq 150); do
-		[ -z "$(ss -Hltn "sport = :$1")" ] || return 0
-		sleep 0.1
-	done
-}
+listening() { [ -n "$(ss -Hltn "sport = :$1")" ]; }
 
 # How many there were, so that a list that was cut short is seen.
 finished() {
@@ -73,7 +67,7 @@ pair() {
 	fi
 	out=/tmp/$name
 	timeout 60 "$cmd" -d "$DEV" "$@" >"$out.server" 2>&1 & server=$!
-	await_server 18515
+	await 15 listening 18515
 	finish "$name" "$server" timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS"
 }
 
@@ -110,7 +104,7 @@ ucx() {
 	[[ $name == $GLOB ]] || return 0
 	export UCX_TLS=$2
 	UCX_NET_DEVICES=$DEV:1 "${run[@]}" >"$out.server" 2>&1 & server=$!
-	await_server 13337
+	await 15 listening 13337
 	finish "$name" "$server" env UCX_NET_DEVICES="$CLIENT_DEV:1" "${run[@]}" "$ADDRESS"
 }
 

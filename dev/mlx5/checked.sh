@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # checked.sh COMMAND...: run it with every DMA of every adapter checked against
-# what the kernel has mapped for it; an access to a page whose mapping was
-# undone fails the run, and so does a check that saw nothing.  So does a command that
-# was refused, but for resumes of faults whose queue pair is gone, unless a test meant
-# it (provokes() in tests/rdma.py).  Drops are told: a doorbell may come too late.
+# what the kernel has mapped for it.  The run fails on an access that no mapping
+# allows, on a check that saw nothing, and on a command that the adapter refused.
+# Refusals that do not count: of resumes of faults whose queue pair is gone, and those
+# that a test announced by provokes() in tests/rdma.py.  Drops are only printed, since
+# a doorbell may arrive after its queue was destroyed.
 . "$(dirname "$0")/lib.sh"
 
 start_dmacheck "$(functions | wc -l)"

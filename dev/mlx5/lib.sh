@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # For scripts that run in the guest: the adapters, their driver, some traffic.
 HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+. "$HERE/../guest/lib.sh"
 ctl() { python3 "$HERE/mlx5ctl" "$@"; }
 die() { echo "FAILED: $*" >&2; exit 1; }
 
@@ -11,16 +12,6 @@ functions() {
 	for path in /sys/bus/pci/devices/*; do
 		[ "$(cat "$path/vendor" "$path/device" 2>/dev/null)" = $'0x15b3\n0x1018' ] &&
 			basename "$path"
-	done
-}
-
-# await <seconds> <command...>: until it succeeds.
-await() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.2
 	done
 }
 

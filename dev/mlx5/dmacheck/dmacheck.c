@@ -5,9 +5,9 @@
  * Every mapping and unmapping of the DMA API for an mlx5 adapter, as the
  * kernel's own trace points report it, is told to the model by one write to
  * its test BAR.  The model counts the mappings of each page in each direction.
- * It reports every access to a page whose counts went back to zero, and every
- * one that no mapping's direction allows: the driver is the one of the kernel
- * under test, unchanged.
+ * It reports every access to a page that is no longer mapped, and every access
+ * in a direction for which the page is not mapped.  The driver under test is
+ * unchanged.
  *
  * Load it before traffic.  What was mapped earlier the model does not know and
  * does not judge, but a page of which a second mapping comes and goes is judged

@@ -2,10 +2,10 @@
 /*
  * A defect on purpose.
  *
- * what=zap: mlx5_ib no longer zaps.  In stock's driver mlx5r_umr_update_xlt() with
- * MLX5_IB_UPD_XLT_ZAP, in ours mlx5r_umr_post_xlt() of what nobody wants a result of,
- * returns success without doing anything, so that the adapter keeps translations of
- * pages which the driver unmaps next.
+ * what=zap: mlx5_ib no longer zaps.  mlx5r_umr_update_xlt() with MLX5_IB_UPD_XLT_ZAP
+ * (stock's driver) or mlx5r_umr_post_xlt() without a place for its result (ours)
+ * returns success without doing anything.  So the adapter keeps translations of pages
+ * which the driver unmaps next.
  *
  * what=read-only, what=write-only: pages are mapped, and later unmapped, as if the
  * adapter only read, or only wrote them.

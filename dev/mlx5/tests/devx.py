@@ -54,6 +54,49 @@ def strided(length, key, address):
             (1).to_bytes(2, "big") * 2 + key.to_bytes(4, "big") + address.to_bytes(8, "big"))
 
 
+CREATE_CQ, QUEUE_IN, QUEUE_OUT = 0x400, 0x110, 16       # bytes
+RING, LINKED = 1, 0                     # a work queue's type
+
+
+class Place:
+    """A part of user memory: for a ring, or for a doorbell record."""
+
+    def __init__(self, umem, at=0):
+        self.id, self.at = umem.umem_id, at
+
+
+def create_cq(context, uar, ring, record, log_cqes, overrun=False):
+    """A completion queue; overrun: the adapter does not look for an overflow."""
+    cmd, cqc = Command(CREATE_CQ, QUEUE_IN), 0x80
+    cmd.put(cqc + 0x6, 1, 1)                            # the record is in a umem
+    cmd.put(cqc + 0xe, 1, overrun)
+    cmd.put(cqc + 0x20, 32, record.id)
+    cmd.put(cqc + 0x63, 5, log_cqes)
+    cmd.put(cqc + 0x68, 24, uar.page_id)
+    cmd.put(cqc + 0xa0, 32, context.devx_query_eqn(0))
+    cmd.put(cqc + 0x1c0, 64, record.at)
+    cmd.put(0x280, 64, ring.at)
+    cmd.put(0x2c0, 32, ring.id)
+    cmd.put(0x2e0, 1, 1)                                # and so is the ring
+    return Mlx5DevxObj(context, cmd.bytes(), QUEUE_OUT)
+
+
+def create_with_wq(context, cmd, kind, uar, ring, record, log_wqes, pd=None):
+    """A queue whose context ends in a work queue's: CREATE_SQ, CREATE_RMP."""
+    queue = 0x100 + 0x180
+    cmd.put(queue, 4, kind)
+    cmd.put(queue + 0x48, 24, pd_number(pd) if pd else 0)
+    cmd.put(queue + 0x68, 24, uar.page_id)
+    cmd.put(queue + 0x80, 64, record.at)
+    cmd.put(queue + 0x10c, 4, 6)                        # of 64 bytes
+    cmd.put(queue + 0x11b, 5, log_wqes)
+    cmd.put(queue + 0x120, 2, 3)                        # record and ring: in umems
+    cmd.put(queue + 0x140, 32, record.id)
+    cmd.put(queue + 0x160, 32, ring.id)
+    cmd.put(queue + 0x180, 64, ring.at)
+    return Mlx5DevxObj(context, cmd.bytes(), QUEUE_OUT)
+
+
 class IndirectKey:
     """A key whose translations are entries of other keys; .key is local and remote."""
 

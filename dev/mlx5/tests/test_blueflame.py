@@ -9,7 +9,7 @@ import ctypes
 import time
 import unittest
 
-from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj, Mlx5UAR, Mlx5UMEM
+from pyverbs.providers.mlx5.mlx5dv import Mlx5UAR, Mlx5UMEM
 import pyverbs.enums as e
 import pyverbs.providers.mlx5.mlx5_enums as dve
 
@@ -17,7 +17,7 @@ import devx
 from mlx5ctl import Adapter
 from rdma import PAGE, Buffer, pair, pattern, provokes
 
-CREATE_CQ, CREATE_SQ, MODIFY_SQ, QUERY_SQ = 0x400, 0x904, 0x905, 0x907
+CREATE_SQ, MODIFY_SQ, QUERY_SQ = 0x904, 0x905, 0x907
 RESET, READY, ERROR = 0, 1, 3
 NOP, UMR, SEND = 0, 0x25, 0x0a
 REQ, REQ_ERR, NONE = 0, 13, 15          # a CQE's opcode
@@ -49,35 +49,19 @@ class SendQueue:
         self.register = memoryview(register).cast("B").cast("Q")
         self.consumed = self.producer = self.buffer = 0
 
+    def place(self, at):
+        return devx.Place(self.umem, at)
+
     def create_cq(self):
-        cmd, cqc = devx.Command(CREATE_CQ, 0x110), 0x80
-        cmd.put(cqc + 0x6, 1, 1)                        # the doorbell record: in a umem,
-        cmd.put(cqc + 0xe, 1, 1)                        # nobody counts what is read
-        cmd.put(cqc + 0x20, 32, self.umem.umem_id)
-        cmd.put(cqc + 0x63, 5, LOG_CQES)
-        cmd.put(cqc + 0x68, 24, self.uar.page_id)
-        cmd.put(cqc + 0xa0, 32, self.context.devx_query_eqn(0))
-        cmd.put(cqc + 0x1c0, 64, self.CQ_DBR)           # here
-        cmd.put(0x280, 64, self.CQES)
-        cmd.put(0x2c0, 32, self.umem.umem_id)
-        cmd.put(0x2e0, 1, 1)
-        return Mlx5DevxObj(self.context, cmd.bytes(), 16)
+        return devx.create_cq(self.context, self.uar, self.place(self.CQES),
+                              self.place(self.CQ_DBR), LOG_CQES, overrun=True)
 
     def create_sq(self):
-        cmd, sqc = devx.Command(CREATE_SQ, 0x110), 0x100
+        cmd, sqc = devx.Command(CREATE_SQ, devx.QUEUE_IN), 0x100
         cmd.put(sqc + 0x3, 1, 1)                        # flush in error
         cmd.put(sqc + 0x48, 24, devx.field(self.cq.out_view, 0x48, 24))
-        queue = sqc + 0x180
-        cmd.put(queue, 4, 1)                            # a ring
-        cmd.put(queue + 0x68, 24, self.uar.page_id)
-        cmd.put(queue + 0x80, 64, self.SQ_DBR)
-        cmd.put(queue + 0x10c, 4, 6)                    # of 64 bytes
-        cmd.put(queue + 0x11b, 5, LOG_WQES)
-        cmd.put(queue + 0x120, 2, 3)                    # record and ring: in umems
-        cmd.put(queue + 0x140, 32, self.umem.umem_id)
-        cmd.put(queue + 0x160, 32, self.umem.umem_id)
-        cmd.put(queue + 0x180, 64, self.WQES)
-        self.sq = Mlx5DevxObj(self.context, cmd.bytes(), 16)
+        self.sq = devx.create_with_wq(self.context, cmd, devx.RING, self.uar,
+                                      self.place(self.WQES), self.place(self.SQ_DBR), LOG_WQES)
         self.number = devx.field(self.sq.out_view, 0x48, 24)
         self.modify(RESET, READY)
 

@@ -13,10 +13,9 @@ import pyverbs.providers.mlx5.mlx5_enums as dve
 import devx
 from rdma import PAGE, Buffer, provokes
 
-CREATE_CQ, MODIFY_CQ, CREATE_QP, CREATE_SQ, CREATE_RMP = 0x400, 0x403, 0x500, 0x904, 0x90c
+MODIFY_CQ, CREATE_QP, CREATE_SQ, CREATE_RMP = 0x403, 0x500, 0x904, 0x90c
 LOG_ENTRIES = 5
 RESIZE = 1
-RING, LINKED = 1, 0                     # a work queue's type
 RC, NO_RECEIVES, MIGRATED = 0, 3, 3
 
 
@@ -35,20 +34,9 @@ class Maker:
         self.buffers.append(buffer)     # it is not to be unmapped before
         return Mlx5UMEM(self.context, PAGE, addr=buffer.address, access=e.IBV_ACCESS_LOCAL_WRITE)
 
-    def make(self, cmd):
-        return Mlx5DevxObj(self.context, cmd.bytes(), 16)
-
     def cq(self, ring, record, at=0):
-        cmd, cqc = devx.Command(CREATE_CQ, 0x110), 0x80
-        cmd.put(cqc + 0x6, 1, 1)
-        cmd.put(cqc + 0x20, 32, record.umem_id)
-        cmd.put(cqc + 0x63, 5, LOG_ENTRIES)
-        cmd.put(cqc + 0x68, 24, self.uar.page_id)
-        cmd.put(cqc + 0xa0, 32, self.context.devx_query_eqn(0))
-        cmd.put(cqc + 0x1c0, 64, at)
-        cmd.put(0x2c0, 32, ring.umem_id)
-        cmd.put(0x2e0, 1, 1)
-        return self.make(cmd)
+        return devx.create_cq(self.context, self.uar, devx.Place(ring), devx.Place(record, at),
+                              LOG_ENTRIES)
 
     def resize(self, queue, ring):
         """The completion queue's next ring is that one."""
@@ -61,28 +49,19 @@ class Maker:
         queue.modify(cmd.bytes(), 16)
 
     def work_queue(self, cmd, kind, ring, record, at):
-        queue = 0x100 + 0x180
-        cmd.put(queue, 4, kind)
-        cmd.put(queue + 0x48, 24, devx.pd_number(self.pd))
-        cmd.put(queue + 0x68, 24, self.uar.page_id)
-        cmd.put(queue + 0x80, 64, at)
-        cmd.put(queue + 0x10c, 4, 6)                    # of 64 bytes
-        cmd.put(queue + 0x11b, 5, LOG_ENTRIES)
-        cmd.put(queue + 0x120, 2, 3)
-        cmd.put(queue + 0x140, 32, record.umem_id)
-        cmd.put(queue + 0x160, 32, ring.umem_id)
-        return self.make(cmd)
+        return devx.create_with_wq(self.context, cmd, kind, self.uar, devx.Place(ring),
+                                   devx.Place(record, at), LOG_ENTRIES, pd=self.pd)
 
     def rmp(self, ring, record, at=0):
-        cmd = devx.Command(CREATE_RMP, 0x110)
+        cmd = devx.Command(CREATE_RMP, devx.QUEUE_IN)
         cmd.put(0x100 + 0x8, 4, 1)                      # ready
-        return self.work_queue(cmd, LINKED, ring, record, at)
+        return self.work_queue(cmd, devx.LINKED, ring, record, at)
 
     def sq(self, ring, record, at=0):
         self.completions = self.cq(self.umem(), self.umem())
-        cmd = devx.Command(CREATE_SQ, 0x110)
+        cmd = devx.Command(CREATE_SQ, devx.QUEUE_IN)
         cmd.put(0x100 + 0x48, 24, devx.field(self.completions.out_view, 0x48, 24))
-        return self.work_queue(cmd, RING, ring, record, at)
+        return self.work_queue(cmd, devx.RING, ring, record, at)
 
     def qp(self, ring, record, at=0):
         cmd, qpc = devx.Command(CREATE_QP, 0x110), 0xc0
@@ -97,7 +76,7 @@ class Maker:
         cmd.put(qpc + 0x720, 32, record.umem_id)
         cmd.put(0x840, 32, ring.umem_id)
         cmd.put(0x860, 1, 1)
-        return self.make(cmd)
+        return Mlx5DevxObj(self.context, cmd.bytes(), devx.QUEUE_OUT)
 
 
 class Umem(unittest.TestCase):
