@@ -21,50 +21,50 @@ help:
 
 ## make tree [TREE=stock]       path of the work (stock) tree, unpacked and patched
 tree:
-	@$(D)/tree $(or $(TREE),work)
+	@$(D)/trees/tree $(or $(TREE),work)
 
 ## make kernel [CONFIG=x]       build; x: demo check debug bench kcsan stock stock-debug ...
 kernel:
-	@$(D)/kernel $(or $(CONFIG),demo)
+	@$(D)/kernels/build $(or $(CONFIG),demo)
 
 ## make -s image [CONFIG=x]     the same, and print the path of the bzImage
 image:
-	@$(D)/kernel -i $(or $(CONFIG),demo)
+	@$(D)/kernels/build -i $(or $(CONFIG),demo)
 
 ## make qemu [SANITIZE=1]       Debian's QEMU with our mlx5 adapter (DEV=mlx5); with
 ##                              sanitizers: SANITIZE=1 make mlx5 runs that one
 qemu:
-	@$(D)/qemu
+	@$(D)/machine/qemu
 
 ## make vm CMD='...' [CONFIG=x MEM=1G SMP=2 DEV=rxe SWAP=1G FAKENUMA=2
 ##         HUGEPAGES=n APPEND=... TIMEOUT=s ALLOW=regex]
 ##                              run CMD in a VM on this machine's user space
 vm:
-	@$(D)/vm $(or $(CONFIG),demo)
+	@$(D)/machine/run $(or $(CONFIG),demo)
 
 ## make kunit [T=glob]          the KUnit suites in the debug kernel
 kunit:
-	@$(D)/kunit $(or $(CONFIG),debug)
+	@$(D)/gate/kunit.py $(or $(CONFIG),debug)
 
 ## make selftest [T=glob]       kselftests, ours and the base's
 selftest:
-	@$(D)/selftest $(CONFIG)
+	@$(D)/gate/selftest.py $(CONFIG)
 
 ## make interop [T=glob DEV=mlx5|mlx5-memory] real RDMA clients on rxe, compared with stock
 interop:
-	@$(D)/interop/run $(CONFIG)
+	@$(D)/interop/run.py $(CONFIG)
 
 ## make mlx5 [T=glob]           the mlx5 adapter's own tests, on the stock driver
 mlx5:
-	@$(D)/mlx5/run $(CONFIG)
+	@$(D)/mlx5/run.py $(CONFIG)
 
 ## make hostile [CONFIG=x T=glob]   an mlx5 adapter that misbehaves; x is stock, or ours
 hostile:
-	@$(D)/mlx5/hostile $(or $(CONFIG),stock)
+	@$(D)/mlx5/hostile.py $(or $(CONFIG),stock)
 
 ## make check                   everything that decides whether a change is good
 check:
-	@$(D)/check
+	@$(D)/gate/check.py
 
 ## make check-long [SLICES=...]  what takes longer; results go to dev/gate/long
 check-long:
@@ -76,19 +76,19 @@ demo:
 
 ## make consumers               every user of the notifier API compiles, six architectures
 consumers:
-	@$(D)/consumers
+	@$(D)/kernels/consumers
 
 ## make bench [T=odp|notifier]   stock and ours side by side: table and plots
 bench:
-	@$(D)/bench/run
+	@$(D)/bench/run.py
 
 ## make refresh                 patches/ from the commits of the work tree
 refresh:
-	@$(D)/refresh
+	@$(D)/trees/refresh
 
 ## make series [BUILD=1]        out/series: mails that `git am` takes on stock
 series:
-	@CONFIG=$(CONFIG) $(D)/series
+	@CONFIG=$(CONFIG) $(D)/trees/series
 
 ## make clean                   remove out/
 clean:
@@ -96,4 +96,4 @@ clean:
 
 ## make clean-cache             remove cached work trees whose checkout is gone
 clean-cache:
-	@$(D)/clean-cache
+	@$(D)/trees/clean-cache

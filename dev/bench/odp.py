@@ -13,11 +13,9 @@ import os
 import subprocess
 import time
 
-import odp_rows
-import plots
-import report
-import vmlib
-from common import fail, note
+from bench import odp_rows, plots, report
+from lib.common import fail, note
+from machine import vm
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 OUT = os.path.join(report.OUT, "odp")
@@ -51,8 +49,8 @@ def boot(side, name, program, parts):
     opts = {"name": f"bench-odp-{side}-{name}", "dev": "mlx5", "mem": "6G", "quiet": True,
             "smp": CPUS[name], "append": APPEND, "qemu_args": list(report.COUNTING)}
     values = report.results(f"{side}, paging, {name}",
-                            vmlib.boot(vmlib.image(report.SIDES[side]), script(program, parts),
-                                       opts, "tcg,thread=single"))
+                            vm.boot(vm.image(report.SIDES[side]), script(program, parts),
+                                    opts, "tcg,thread=single"))
     note(f"{side}: {' '.join(parts)} measured")
     return values
 
@@ -83,8 +81,8 @@ def run(what):
         fail(f"nothing of odp is called {what}: {' '.join(sum(BOOTS.values(), ()))}")
     program = build()
     for config in report.SIDES.values():
-        vmlib.image(config)
-    vmlib.qemu_binary({"dev": "mlx5"})
+        vm.image(config)
+    vm.qemu_binary({"dev": "mlx5"})
     note("measuring on-demand paging: three minutes or so")
     data, remarks = measure(program, parts)
     found = report.judge(odp_rows.table(sum(parts.values(), [])), data)

@@ -4,7 +4,7 @@ registration itself was refused."""
 import errno
 import statistics
 
-from rows import Row, bound, rounds
+from bench.rows import Row, bound, rounds
 
 SLOWER = 1.03       # what counts as slower than stock
 LENGTHS = (1, 16, 256, 1024)

@@ -6,9 +6,9 @@ import os
 import statistics
 import subprocess
 
-from common import fail
-from odp_rows import LENGTHS
-from rows import rounds
+from bench.odp_rows import LENGTHS
+from bench.rows import rounds
+from lib.common import fail
 
 SUBSCRIBERS = [10 ** power for power in range(6)]
 

@@ -4,8 +4,8 @@ back, and the table of them."""
 import json
 import os
 
-import vmlib
-from common import ROOT, fail, note
+from lib.common import fail, note, ROOT
+from machine import vm
 
 OUT = os.path.join(ROOT, "out", "bench")
 SIDES = {"stock": "stock-bench", "ours": "bench"}
@@ -18,7 +18,7 @@ def results(name, result):
     if result.status or result.reason:
         with open(result.output, errors="replace") as file:
             note(*(line.rstrip() for line in file.readlines()[-15:]))
-        vmlib.report(result)
+        vm.report(result)
         fail(f"{name}: nothing measured")
     with open(os.path.join(result.share, "results")) as file:
         return {key: float(value) for key, value in map(str.split, file)}

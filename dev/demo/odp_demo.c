@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../rc_connect.h"
+#include "../lib/rc_connect.h"
 
 #define MIB		(1UL << 20)
 #define BUFFER		(4 * MIB)	/* pinned, and the length of a message */

@@ -3,7 +3,7 @@
 import fcntl
 import os
 
-from common import ROOT, note
+from lib.common import note, ROOT
 
 # Variables that change what a run is about, or excuse what it finds.
 OWN = ("ACCEL", "ALLOW", "APPEND", "BUILD", "CMD", "CONFIG", "DEV", "DIRTY", "FAKENUMA", "FUZZ_SECONDS",

@@ -14,9 +14,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from common import ROOT, fail, note     # noqa: E402
+from lib.common import fail, note, ROOT
 
-HERE = os.path.join(ROOT, "dev", "gate", "expected")
+HERE = os.path.join(ROOT, "dev/gate/expected")
 LAST = os.path.join(ROOT, "out", "check")
 LOOSE = ("selftest", "interop")
 

@@ -10,14 +10,11 @@ import sys
 import tempfile
 import time
 
-import environment
-import expected
-import ktap
-import stage as tools
-import vmlib
-from common import ROOT
+from gate import environment, expected, static_checks
+from lib.common import ROOT
+from machine import ktap, vm
 
-MERGE = os.path.join(ROOT, "dev", "mergeconfig.py")
+MERGE = os.path.join(ROOT, "dev/kernels/mergeconfig.py")
 # What results() makes of a file: (name, content, names that fail)
 RESULTS = (
     ("whole", "start a\npass a\nskip b why\ndone 2\n", set()),
@@ -87,7 +84,7 @@ def errors(tally):
         with tempfile.NamedTemporaryFile("w", suffix=".errors") as file:
             file.write(line + "\n")
             file.flush()
-            found = bool(vmlib.driver_errors(file.name, allow))
+            found = bool(vm.driver_errors(file.name, allow))
         tally.add(f"errors.{name}", "pass" if found == bad else "fail", line)
 
 
@@ -104,14 +101,13 @@ def prune(tally):
         for name in (f"run-{os.getpid()}-aaaaaa", "run-4194305-bbbbbb", "run-4194305-cccccc"):
             os.mkdir(os.path.join(out, name))
             os.utime(os.path.join(out, name), (len(os.listdir(out)), ) * 2)
-        vmlib.prune(out, keep=1)
+        vm.prune(out, keep=1)
         left = sorted(os.listdir(out))
     good = left == sorted([f"run-{os.getpid()}-aaaaaa", "run-4194305-cccccc"])
     tally.add("vm.old_folders_in_use_stay", "pass" if good else "fail", f"left: {left}")
 
 
 def static(tally):
-    check = tools.load("check")
     with tempfile.TemporaryDirectory() as folder:
         for name, mode, text in (("good", 0o755, "exit 0"), ("bad", 0o755, "exit 1"),
                                  ("skips", 0o755, "exit 4"), ("not_executable", 0o644, "exit 0")):
@@ -120,7 +116,7 @@ def static(tally):
                 file.write(f"#!/bin/sh\n{text}\n")
             os.chmod(path, mode)
         run = ktap.Tally()
-        check.checks(folder, run)
+        static_checks.run(folder, run)
     due = {"good": "pass", "bad": "fail", "skips": "skip", "not_executable": "fail"}
     tally.add("static.each_file_is_judged", "pass" if run.names == due else "fail", f"{run.names}")
 
@@ -132,7 +128,7 @@ def qemus_of(folder):
 
 def killed(tally, kernel):
     """Who kills a run has killed its machine."""
-    code = ("import vmlib, sys; vmlib.run(sys.argv[1], 'sleep 1000', name=sys.argv[2], quiet=True)")
+    code = ("import sys; from machine import vm; vm.run(sys.argv[1], 'sleep 1000', name=sys.argv[2], quiet=True)")
     name = f"killed{os.getpid()}"
     run = subprocess.Popen([sys.executable, "-c", code, kernel, name],
                            cwd=os.path.join(ROOT, "dev"), stderr=subprocess.DEVNULL)
@@ -141,9 +137,9 @@ def killed(tally, kernel):
     run.wait()
     gone = wait_for(lambda: not qemus_of(f"vm/{name}-"), 10)
     tally.add("vm.ends_with_its_run", "pass" if up and gone else "fail", f"up {up}, gone {gone}")
-    for entry in os.listdir(vmlib.OUT):
+    for entry in os.listdir(vm.OUT):
         if entry.startswith(f"{name}-"):
-            shutil.rmtree(os.path.join(vmlib.OUT, entry))
+            shutil.rmtree(os.path.join(vm.OUT, entry))
 
 
 def wait_for(condition, seconds):
@@ -160,4 +156,4 @@ def run(tally, config_name="debug"):
         # What they have the gate say is not about this run.
         with contextlib.redirect_stderr(io.StringIO()):
             test(tally)
-    killed(tally, vmlib.image(config_name))
+    killed(tally, vm.image(config_name))

@@ -15,28 +15,28 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.dirname(HERE))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-import environment      # noqa: E402
-import ktap             # noqa: E402
-import stage as tools   # noqa: E402
-import vmlib            # noqa: E402
-from common import ROOT, git, note      # noqa: E402
+from gate import environment, selftest
+from interop import run as interop
+from lib.common import git, note, ROOT
+from machine import ktap, vm
+from mlx5 import run as adapter
 
 RESULTS = os.path.join(HERE, "long")
-KERNEL = ("patches", "mm", "include", "drivers", "lib", "dev/owned", "dev/configs")
-GUEST = ("dev/vmlib.py", "dev/splat.py", "dev/init", "dev/guest", "dev/initramfs.py")
+KERNEL = ("patches", "mm", "include", "drivers", "lib", "dev/trees/owned", "dev/kernels/configs")
+GUEST = ("dev/machine",)
 ADAPTER = ("qemu", "dev/mlx5", "dev/interop") + GUEST
 
 
 def mlx5(config, glob):
-    return tools.load("mlx5/run").run(config, glob)
+    return adapter.run(config, glob)
 
 
 def clients(config, *devices):
     tally = ktap.Tally()
     for dev in devices:
-        tally.merge(tools.load("interop/run").run(config, dev)[0], f"{dev}.")
+        tally.merge(interop.run(config, dev)[0], f"{dev}.")
     return tally
 
 
@@ -61,7 +61,7 @@ def command(*args, **env):
     """A tool that says by its status how it went."""
     def run():
         tally = ktap.Tally()
-        done = vmlib.status(*args, **env)
+        done = vm.status(*args, **env)
         tally.add(args[0], "fail" if done else "pass", f"status {done}" if done else "")
         return tally
     return run
@@ -76,11 +76,11 @@ SLICES = {
     "mlx5-slow": (slow, KERNEL + ADAPTER),
     "mlx5-sanitized": (sanitized, ADAPTER),
     "clients-debug": (lambda: clients("debug", "mlx5", "mlx5-memory"), KERNEL + ADAPTER),
-    "hostile": (command("mlx5/hostile", "check"), KERNEL + ADAPTER),
-    "selftests": (lambda: tools.load("selftest").run("long", None),
-                  KERNEL + GUEST + ("tools", "dev/selftest", "dev/selftests.list")),
-    "consumers": (command("consumers"), KERNEL + ("dev/consumers", "dev/consumers.list")),
-    "series": (command("series", BUILD="1"), KERNEL + ("dev/series",)),
+    "hostile": (command("mlx5/hostile.py", "check"), KERNEL + ADAPTER),
+    "selftests": (lambda: selftest.run("long", None),
+                  KERNEL + GUEST + ("tools", "dev/gate/selftest.py", "dev/gate/selftests.list")),
+    "consumers": (command("kernels/consumers"), KERNEL + ("dev/kernels/consumers", "dev/kernels/consumers.list")),
+    "series": (command("trees/series", BUILD="1"), KERNEL + ("dev/trees/series",)),
 }
 
 
@@ -153,8 +153,7 @@ def main():
             sys.exit(f"no slice {name}: {', '.join(SLICES)}")
         total.merge(run(name), f"{name}: ")
     held.close()
-    print(total.line())
-    sys.exit(1 if total.failed or not total.passed else 0)
+    total.end()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 # A result line each: "pass|fail|skip <name> <reason>".  Ports are fixed: the
 # guest is ours alone.  With a device of its own for the client, the two talk
 # across the fabric and the names start with "across.".
-. "$(dirname "$0")/../guest/lib.sh"
+. "$(dirname "$0")/../machine/guest/lib.sh"
 DEV=$1 RESULTS=$2 GLOB=${3:-*} CLIENT_DEV=${4:-$1}
 PREFIX=client
 [ "$DEV" = "$CLIENT_DEV" ] || PREFIX=across

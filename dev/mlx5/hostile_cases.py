@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an adapter may do to its driver: the cases of dev/mlx5/hostile, read by the
+"""What an adapter may do to its driver: the cases of dev/mlx5/hostile.py, read by the
 host, which boots the VMs, and by the guest, which runs them.
 """
 from dataclasses import dataclass, field
 
-# qemu/hw/rdma/mlx5/mlx5.h: MLX5_HOSTILE_*, by bit.
-EVENTS = ("dup", "lost", "late", "token", "key", "wqe-index", "qpn", "va", "length", "type", "umr",
-          "storm")
+from mlx5 import device
+
+EVENTS = device.constants("mlx5.h", "MLX5_HOSTILE_")     # name: bit
 OPCODES = {
     "CREATE_MKEY": 0x200, "QUERY_MKEY": 0x201, "DESTROY_MKEY": 0x202, "PAGE_FAULT_RESUME": 0x204,
     "CREATE_EQ": 0x301, "DESTROY_EQ": 0x302, "CREATE_CQ": 0x400, "DESTROY_CQ": 0x401,
@@ -46,13 +46,13 @@ class Case:
 
 
 def mask(*names):
-    return sum(1 << EVENTS.index(name) for name in names)
+    return sum(EVENTS[name] for name in names)
 
 
 def events():
     combinations = {name: (name,) for name in EVENTS}
     combinations["lies"] = tuple(name for name in EVENTS if name not in ("lost", "umr"))
-    combinations["everything"] = EVENTS
+    combinations["everything"] = tuple(EVENTS)
     for memory in (False, True):
         for name, what in combinations.items():
             for every in (1, 3):

@@ -23,10 +23,10 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
-import hostile_cases    # noqa: E402
-import hostile_traffic  # noqa: E402
-import splat            # noqa: E402
-from mlx5ctl import Adapter, functions   # noqa: E402
+from mlx5 import hostile_cases
+import hostile_traffic
+from machine import splat
+from mlx5ctl import Adapter, functions
 
 DRIVER = "/sys/bus/pci/drivers/mlx5_core"
 TALLIES = "/tmp/hostile"

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # For scripts that run in the guest: the adapters, their driver, some traffic.
 HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
-. "$HERE/../guest/lib.sh"
+. "$HERE/../machine/guest/lib.sh"
 ctl() { python3 "$HERE/mlx5ctl" "$@"; }
 die() { echo "FAILED: $*" >&2; exit 1; }
 

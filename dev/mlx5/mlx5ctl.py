@@ -7,7 +7,7 @@
     ...
     print(adapter["faults-rdma"] - before["faults-rdma"])
 
-For the guest, as root.  The layout is qemu/hw/rdma/mlx5/mlx5_test.c's: 64 KiB
+For the guest, as root.  The layout is that of qemu/hw/rdma/mlx5/mlx5_test.c: 64 KiB
 of 8-byte registers.  An access of another size would not do: every register is
 read and written as an element of a view of 64-bit words.
 """
@@ -16,15 +16,15 @@ import mmap
 import os
 import sys
 
+import device
+
 MAGIC = int.from_bytes(b"MLX5TEST", "little")
 SIZE = 0x10000
-SURPRISE, EJECT, UNDO = 1, 2, 3
-REGISTERS = {"magic": 0x000, "version": 0x008, "control": 0x010, "scratch": 0x018,
-             "resets": 0x020, "nr-counters": 0x028, "nr-knobs": 0x030,
-             "violation": 0x038, "violation-addr": 0x050, "violation-key": 0x058,
-             "violation-va": 0x060, "key": 0x068, "index": 0x070, "translation": 0x078,
-             "memory-scheme": 0x080, "page-shift": 0x088}
-COUNTERS, KNOBS, COUNTER_NAMES, KNOB_NAMES = 0x1000, 0x2000, 0x4000, 0x8000
+LAYOUT = device.constants("mlx5_test.c", "TEST_")
+REGISTERS = device.constants("mlx5_test.c", "TEST_REG_")
+SURPRISE, EJECT, UNDO = (LAYOUT[name] for name in ("remove", "eject", "restore"))
+COUNTERS, KNOBS = LAYOUT["counters"], LAYOUT["knobs"]
+COUNTER_NAMES, KNOB_NAMES = LAYOUT["counter-names"], LAYOUT["knob-names"]
 
 
 def functions():

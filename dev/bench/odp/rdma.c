@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "../../rc_connect.h"
+#include "../../lib/rc_connect.h"
 #include "bench.h"
 
 #define DEPTH	(2 * SLOTS)

@@ -4,6 +4,7 @@
  * knobs.  No driver knows of it; a test maps it by /sys/.../resource4.
  *
  * Registers have 8 bytes, little-endian.  Reads may be narrower, stores not.
+ * dev/mlx5/mlx5ctl.py takes their names and places from the enum below.
  *
  *   0x000  magic "MLX5TEST"        0x008  version of this layout
  *   0x010  control (TEST_*)        0x018  scratch: outlives a reset
@@ -43,16 +44,16 @@ enum {
     TEST_REG_RESETS = 0x020,
     TEST_REG_NR_COUNTERS = 0x028,
     TEST_REG_NR_KNOBS = 0x030,
-    TEST_REG_KIND = 0x038,
+    TEST_REG_VIOLATION = 0x038,
     TEST_REG_ORACLE = 0x040,
-    TEST_REG_ADDR = 0x050,
-    TEST_REG_KEY = 0x058,
-    TEST_REG_VA = 0x060,
-    TEST_REG_XLT_KEY = 0x068,
-    TEST_REG_XLT_INDEX = 0x070,
-    TEST_REG_XLT = 0x078,
-    TEST_REG_MEMORY = 0x080,
-    TEST_REG_XLT_SHIFT = 0x088,
+    TEST_REG_VIOLATION_ADDR = 0x050,
+    TEST_REG_VIOLATION_KEY = 0x058,
+    TEST_REG_VIOLATION_VA = 0x060,
+    TEST_REG_KEY = 0x068,
+    TEST_REG_INDEX = 0x070,
+    TEST_REG_TRANSLATION = 0x078,
+    TEST_REG_MEMORY_SCHEME = 0x080,
+    TEST_REG_PAGE_SHIFT = 0x088,
     TEST_COUNTERS = 0x1000,
     TEST_KNOBS = 0x2000,
     TEST_COUNTER_NAMES = 0x4000,
@@ -115,23 +116,23 @@ static uint64_t test_register(Mlx5Device *dev, hwaddr addr)
         return MLX5_NR_COUNTERS;
     case TEST_REG_NR_KNOBS:
         return MLX5_NR_KNOBS;
-    case TEST_REG_KIND:
+    case TEST_REG_VIOLATION:
         return dev->violation.kind;
-    case TEST_REG_ADDR:
+    case TEST_REG_VIOLATION_ADDR:
         return dev->violation.addr;
-    case TEST_REG_KEY:
+    case TEST_REG_VIOLATION_KEY:
         return dev->violation.key;
-    case TEST_REG_VA:
+    case TEST_REG_VIOLATION_VA:
         return dev->violation.va;
-    case TEST_REG_XLT_KEY:
+    case TEST_REG_KEY:
         return dev->test_key;
-    case TEST_REG_XLT_INDEX:
+    case TEST_REG_INDEX:
         return dev->test_index;
-    case TEST_REG_XLT:
+    case TEST_REG_TRANSLATION:
         return test_translation(dev);
-    case TEST_REG_MEMORY:
+    case TEST_REG_MEMORY_SCHEME:
         return dev->memory_faults;
-    case TEST_REG_XLT_SHIFT:
+    case TEST_REG_PAGE_SHIFT:
         return test_shift(dev);
     default:
         return 0;
@@ -217,9 +218,9 @@ static void test_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
         test_control(dev, value);
     } else if (addr == TEST_REG_SCRATCH) {
         dev->test_scratch = value;
-    } else if (addr == TEST_REG_XLT_KEY) {
+    } else if (addr == TEST_REG_KEY) {
         dev->test_key = value;
-    } else if (addr == TEST_REG_XLT_INDEX) {
+    } else if (addr == TEST_REG_INDEX) {
         dev->test_index = value;
     } else if (addr == TEST_REG_ORACLE) {
         mlx5_dma_oracle(dev, value);

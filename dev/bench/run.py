@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""usage: [REPEAT=1] [T=notifier|odp|odp.GLOB] dev/bench/run.py      (make bench)
+
+Measure stock and ours in VMs: the notifiers, by the same module built against
+both trees, and the paging of mlx5 (odp.py). Prints a table of each, and leaves
+table.txt, results.json, results.tsv and plots in out/bench/ and out/bench/odp/.
+REPEAT=1 boots what counts instructions twice and says which values differ.
+
+The notifiers: three boots a tree: "cost" and "many" (64 possible CPUs) with QEMU's clock
+counting guest instructions, "smp" with two vCPUs pinned to two host CPUs.
+Ends with 0 if everything could be measured, whether or not targets are met.
+"""
+import concurrent.futures
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+from bench import odp, plots, report, rows
+from bench.report import COUNTING, OUT, results, SIDES
+from lib.common import fail, note
+from machine import vm
+
+PACKAGES = vm.PACKAGES + ("gnuplot-nox", "libc6-dev", "ccache") + odp.PACKAGES
+# What the module calls and the kernels do not export.
+SYMBOLS = ("mm_alloc", "__mmu_notifier_invalidate_range_start",
+           "__mmu_notifier_invalidate_range_end")
+VMAS, OTHERS = 60000, 20000
+CURVE = (100, 300, 1000, 3000, 10000, 30000, VMAS)
+# How many rounds the control has to let pass, and how often it is tried.
+QUIET, TRIES = 3, 3
+
+
+def run_make(folder, obj):
+    done = subprocess.run(["make", "-C", obj, f"M={folder}", "ARCH=x86_64", "CC=ccache gcc",
+                           "modules"], capture_output=True, text=True)
+    if done.returncode or "warning:" in done.stderr:
+        note(done.stdout, done.stderr)
+        fail(f"the module does not build against {obj}")
+
+
+def build_module(config):
+    """The module for that kernel, with the addresses of what it must reach."""
+    obj = vm.tool("kernels/build", "-i", config).removesuffix("/arch/x86/boot/bzImage")
+    folder = os.path.join(OUT, f"module-{config}")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(os.path.join(HERE, "module"), folder)
+    with open(os.path.join(obj, "System.map")) as file:
+        addresses = {name: address for address, _, name in map(str.split, file)
+                     if name in SYMBOLS}
+    with open(os.path.join(folder, "symbols.S"), "w") as file:
+        file.write("/* SPDX-License-Identifier: GPL-2.0 */\n")
+        for name in SYMBOLS:
+            if name not in addresses:
+                fail(f"{config}: no {name} in System.map")
+            file.write(f"\t.globl {name}\n\t.set {name}, 0x{addresses[name]}\n")
+    run_make(folder, obj)
+    return os.path.join(folder, "notifier_bench.ko")
+
+
+def build():
+    """{side: (image, module)}, and the program that makes VMAs."""
+    images = {side: vm.image(config) for side, config in SIDES.items()}
+    os.makedirs(OUT, exist_ok=True)
+    built = {side: (images[side], build_module(SIDES[side])) for side in SIDES}
+    vmas = os.path.join(OUT, "vmas")
+    if subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Werror", "-o", vmas,
+                       os.path.join(HERE, "vmas.c")]).returncode:
+        fail("dev/bench/vmas.c does not compile")
+    return built, vmas
+
+
+def script(module, commands):
+    """What the guest runs; the results of the module end up in the share."""
+    lines = ["set -e", "sysctl -q vm.max_map_count=1000000", f"insmod {module}",
+             "file=/sys/kernel/debug/notifier_bench", *commands, "cat $file >$SHARE/results"]
+    return "\n".join(lines)
+
+
+def cost_commands(vmas):
+    kinds = [("anon", number) for number in CURVE]
+    kinds += [(kind, OTHERS) for kind in ("joint", "forked", "file", "files")]
+    return ["echo cost >$file", "echo posted >$file"] + [f"{vmas} {kind} {number} $file" for kind, number in kinds]
+
+
+def madt(cpus):
+    """An ACPI table, less its header, of a q35 machine with that many processors.
+
+    The kernel believes it (acpi_apic_instance=2), and never starts those that
+    QEMU does not have (maxcpus=1): possible CPUs cost the emulator nothing.
+    """
+    body = struct.pack("<II", 0xfee00000, 1)
+    for cpu in range(cpus):
+        body += struct.pack("<BBBBI", 0, 8, cpu, cpu, 1)
+    body += struct.pack("<BBBBII", 1, 12, 0, 0, 0xfec00000, 0)
+    for irq, gsi, flags in ((0, 2, 0), (5, 5, 0xd), (9, 9, 0xd), (10, 10, 0xd), (11, 11, 0xd)):
+        body += struct.pack("<BBBBIH", 2, 10, 0, irq, gsi, flags)
+    return body + struct.pack("<BBBHB", 4, 6, 0xff, 0, 1)
+
+
+def boot_counting(side, image, module, boot, vmas):
+    """A boot in which a nanosecond of the guest's time is an instruction."""
+    cpus, commands = 1, cost_commands(vmas)
+    opts = {"name": f"bench-{side}-{boot}", "mem": "2G", "quiet": True, "append": "nokaslr",
+            "smp": 1, "qemu_args": list(COUNTING)}
+    if boot == "many":
+        cpus, commands = 64, ["echo cost >$file"]
+        table = os.path.join(OUT, f"madt-{side}")
+        with open(table, "wb") as file:
+            file.write(madt(cpus))
+        opts["append"] += " acpi_apic_instance=2 maxcpus=1"
+        opts["qemu_args"] += ["-acpitable", f"sig=APIC,rev=1,data={table}"]
+    values = results(f"{side}, {boot}", vm.boot(image, script(module, commands), opts,
+                                                "tcg,thread=single"))
+    if values["possible_cpus"] != cpus:
+        fail(f"{side}: {values['possible_cpus']:.0f} possible CPUs instead of {cpus}")
+    note(f"{side}: {boot} measured")
+    return values
+
+
+def pin(pidfile, stop, pinned):
+    """Tie each vCPU of a QEMU to a host CPU, as soon as its threads are there."""
+    host = sorted(os.sched_getaffinity(0))
+    while len(pinned) < 2 and not stop.wait(0.05):
+        try:
+            with open(pidfile) as file:
+                tasks = f"/proc/{int(file.read())}/task"
+            for tid in os.listdir(tasks):
+                with open(f"{tasks}/{tid}/comm") as file:
+                    found = re.match(r"CPU (\d+)/", file.read())
+                if found:
+                    os.sched_setaffinity(int(tid), {host[int(found[1]) % len(host)]})
+                    pinned.add(tid)
+        except (OSError, ValueError):
+            continue
+
+
+def boot_smp(side, image, module):
+    pidfile = os.path.join(OUT, f"qemu-{side}.pid")
+    if os.path.exists(pidfile):
+        os.unlink(pidfile)
+    opts = {"name": f"bench-{side}-smp", "smp": 2, "quiet": True, "append": "nokaslr",
+            "qemu_args": ["-name", "bench,debug-threads=on", "-pidfile", pidfile]}
+    stop, pinned = threading.Event(), set()
+    pinner = threading.Thread(target=pin, args=(pidfile, stop, pinned))
+    pinner.start()
+    try:
+        result = vm.boot(image, script(module, [f"echo {word} >$file" for word in
+                                                ("storm", "unregister", "pairs")]),
+                            opts, "tcg,thread=multi")
+    finally:
+        stop.set()
+        pinner.join()
+    if len(pinned) != 2 or len(os.sched_getaffinity(0)) < 2:
+        fail(f"{side}: two vCPUs could not be tied to two host CPUs")
+    return results(f"{side}, two CPUs", result)
+
+
+def measure_smp(side, image, module):
+    """Again if the control says that the host was busy; (values, remark)."""
+    for attempt in range(1, TRIES + 1):
+        values = boot_smp(side, image, module)
+        total = len(rows.rounds(values, "pairs_one"))
+        quiet = len(rows.quiet_rounds({"smp": values}))
+        remark = (f"{side}, misses: {quiet} of {total} rounds had a control between "
+                  f"{rows.CONTROL[0]} and {rows.CONTROL[1]}, in boot {attempt}")
+        if quiet >= QUIET:
+            break
+        note(f"{remark}: the host is busy")
+    if quiet < QUIET:
+        remark += ": THE HOST WAS TOO BUSY, its two-CPU rows mean little"
+    note(f"{side}: two CPUs measured")
+    return values, remark
+
+
+def measure(built, vmas):
+    """Counting boots do not disturb each other; those with two CPUs run alone."""
+    data = {side: {} for side in SIDES}
+    remarks = []
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        jobs = {}
+        for boot in ("cost", "many") * (2 if os.environ.get("REPEAT") else 1):
+            for side in SIDES:
+                jobs.setdefault((side, boot), []).append(
+                    pool.submit(boot_counting, side, *built[side], boot, vmas))
+        for (side, boot), futures in jobs.items():
+            runs = [future.result() for future in futures]
+            data[side][boot] = runs[0]
+            remarks += report.differing(side, boot, runs)
+    for side in SIDES:
+        data[side]["smp"], remark = measure_smp(side, *built[side])
+        remarks.append(remark)
+    return data, remarks
+
+
+def notifiers():
+    start = time.monotonic()
+    built, vmas = build()
+    note("measuring the notifiers: five minutes or so")
+    data, remarks = measure(built, vmas)
+    found = report.judge(rows.table(VMAS, OTHERS), data)
+    remarks.insert(0, "never: not while the storm went on, 2.0 s of 2.0 s.")
+    text = report.save(OUT, data, found, remarks)
+    drawn = plots.draw(OUT, data, CURVE)
+    print(text, end="", flush=True)
+    note(f"{time.monotonic() - start:.0f} s; results and plots: {OUT}",
+         *(f"  {name}" for name in drawn))
+
+
+def main():
+    half, _, what = (os.environ.get("T") or "").partition(".")
+    if half not in ("", "notifier", "odp"):
+        fail(f"T={half}: there are notifier, odp, and parts of odp")
+    vm.need(*PACKAGES)
+    if half != "odp":
+        notifiers()
+    if half != "notifier":
+        odp.run(what or "*")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""usage: [T=glob] dev/mlx5/run.py [CONFIG]       (make mlx5 T='plain.*odp*'; CONFIG=stock)
+
+Test the adapter of QEMU with a kernel's driver, stock's if nothing is said: it
+is qualified with that one.  Each scenario is a VM of its own; in most the tests
+of dev/mlx5/tests run, some are a script of dev/mlx5/scenarios.  Every boot also
+judges the kernel's console, and the adapter's own check of its DMA.  SANITIZE=1
+runs the QEMU that `make qemu SANITIZE=1` builds: what its sanitizers report of
+the adapter is a failure.
+"""
+import fnmatch
+import functools
+import os
+import sys
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+from lib.common import note
+from machine import ktap, vm
+
+MODULES = ("dmacheck", "exporter", "plant", "provoke", "stall")     # in the guest: their paths, in capitals
+CHECKED = f"bash {HERE}/checked.sh "
+TESTS = CHECKED + f"python3 {HERE}/guest_tests.py $SHARE/results "
+# What mlx5_core says at level err of an adapter that is gone or has to be recovered.
+GONE = (r"poll_health|print_health_info|health_try_recover|error_sw_reset|fatal_reporter|NIC IFC still|"
+        r"mlx5_fence_dma.*taken off the bus|umrq_kill.*UMRs cannot be executed")
+TWO = {"dev": "mlx5x2", "mem": "1G", "swap": "1G"}
+# name: (options of the VM, command).  The command's results, if it writes any,
+# are counted one by one; its status counts in any case.
+SCENARIOS = {
+    "plain": (TWO, TESTS),
+    "late": ({**TWO, "mlx5": "umr-delay=200000,fault-delay=300000,resume-delay=200000,"
+                             "cmd-delay=100000,wire-delay=20000,jitter=100000"}, TESTS),
+    "memory": ({**TWO, "mlx5": "memory-scheme=on"}, TESTS),
+    "iommu": ({**TWO, "iommu": True}, TESTS),
+    "planted": ({"dev": "mlx5", "allow": "mlx5: DMA check: "}, f"bash {HERE}/scenarios/planted.sh"),
+    "stalled": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/stalled.sh"),
+    "rebind": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/rebind.sh"),
+    "flr": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/flr.sh"),
+    "eject": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/eject.sh"),
+    "surprise": ({"dev": "mlx5x2", "errors": GONE}, f"bash {HERE}/scenarios/surprise.sh"),
+    "provoked": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/provoked.sh"),
+    "reboot": ({"dev": "mlx5", "reboot": True}, f"bash {HERE}/scenarios/reboot.sh"),
+    "fuzz": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/fuzz.sh"),
+    "regress_vectors": ({"dev": "mlx5", "errors": GONE}, f"bash {HERE}/scenarios/regress_vectors.sh"),
+}
+# What is known to fail, sometimes, with stock's driver, and why: no failure of the adapter.
+STOCK = {
+    "memory.test_odp.Children.*":
+        "a fault that names a child which is gone fails the operation",
+    "*.test_odp.Statistic.test_each_page_is_counted_when_it_comes":
+        "it counts each page of a fault, also those that were there",
+    "*.test_odp.Statistic.test_and_when_it_goes":
+        "it counts one page, and takes its whole granule of eight from the adapter",
+}
+# What asks our driver for something that stock's does not have: a module, a scenario.
+OURS = ("provoke", "provoked")
+LONG = ("late", "iommu", "fuzz")            # only when asked for, and by make check-long
+
+
+@functools.lru_cache(maxsize=None)
+def module(name, config):
+    return vm.tool("kernels/module", f"mlx5/{name}", config)
+
+
+def asked(names, config):
+    return [name for name in names if not (config.startswith("stock") and name in OURS)]
+
+
+def scenario(config, name, wanted, quiet):
+    opts, cmd = SCENARIOS[name]
+    if cmd.endswith("$SHARE/results "):
+        cmd += f"'{wanted}'"
+    paths = (f"{file.upper()}={module(file, config)}" for file in asked(MODULES, config))
+    cmd = f"export {' '.join(paths)}\n{cmd}\n"
+    result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
+                    timeout=os.environ.get("TIMEOUT") or 600, verbose=os.environ.get("V"),
+                    append=os.environ.get("APPEND"), perturb=True,
+                    **{"allow": os.environ.get("PINLESS_ALLOW"), **opts})
+    tally = ktap.Tally()
+    found = ktap.results(f"{result.share}/results") if TESTS in cmd else {}
+    for test, (verdict, why) in sorted(found.items()):
+        known = [text for glob, text in STOCK.items() if fnmatch.fnmatch(f"{name}.{test}", glob)]
+        if known and verdict == "fail" and config.startswith("stock"):
+            verdict, why = "skip", f"stock: {known[0]} ({why})"
+        tally.add(f"{name}.{test}", verdict, why)
+    if result.status or result.reason:
+        vm.report(result)
+        tally.add(f"{name}.boot", "fail", result.reason or f"status {result.status}")
+    else:
+        tally.add(f"{name}.boot", "pass")
+    return tally
+
+
+def run(config, glob=None, quiet=True):
+    """T is a scenario, or scenario.test, as globs; without it, all but LONG."""
+    which, _, test = (glob or "*").partition(".")
+    total = ktap.Tally()
+    for name in asked(SCENARIOS, config):
+        if fnmatch.fnmatch(name, which) and (glob or name not in LONG):
+            start = time.monotonic()
+            tally = scenario(config, name, test or "*", quiet)
+            note(f"mlx5 {name}: {tally.line()} ({time.monotonic() - start:.0f} s)")
+            total.merge(tally)
+    return total
+
+
+def main():
+    vm.need(*vm.RDMA_PACKAGES)
+    config = sys.argv[1] if len(sys.argv) > 1 else "stock"
+    tally = run(config, os.environ.get("T"), quiet=not os.environ.get("V"))
+    tally.show(sys.stderr)
+    tally.end()
+
+
+if __name__ == "__main__":
+    main()
