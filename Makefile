@@ -63,8 +63,10 @@ hostile:
 	@$(D)/mlx5/hostile.py $(or $(CONFIG),stock)
 
 ## make check                   everything that decides whether a change is good
+## make check FOR='path...'      only the tests that execute these files, best ones first
+#                               From the environment it would make less of a check.
 check:
-	@$(D)/gate/check.py
+	@$(if $(findstring command,$(origin FOR)),$(D)/gate/coverage.py run $(FOR),$(D)/gate/check.py)
 
 ## make check-long [SLICES=...]  what takes longer; results go to dev/gate/long
 check-long:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=glob] [TIER=check|long|all] dev/gate/selftest.py [stock]
+"""usage: [T=globs] [TIER=check|long|all] dev/gate/selftest.py [stock]
 
 Build the kselftests that dev/gate/selftests.list names, and our own, and run them
 in VMs: one boot for all that can share a machine.  Each has its own time
@@ -54,7 +54,7 @@ def tests(tier, glob, stock):
     if not stock:
         table += list(ours(listed))
     return [test for test in table if tier in ("all", test["tier"])
-            and (not glob or fnmatch.fnmatch(test["name"], glob))]
+            and (not glob or any(fnmatch.fnmatch(test["name"], one) for one in glob.split()))]
 
 
 def build(which, programs):

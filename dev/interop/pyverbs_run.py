@@ -95,11 +95,13 @@ def flatten(suite):
 
 
 def run(suite, results, wanted):
-    """Every test of suite whose name matches, in order; the last line says how many."""
+    """Every test of suite whose name one of the globs matches, in order; the last line
+    says how many."""
     faulthandler.enable()       # a crash in a library says which test it was
     signal.signal(signal.SIGALRM, overdue)
     chosen = unittest.TestSuite(test for test in flatten(suite)
-                                if fnmatch.fnmatch(test.id(), wanted))
+                                if any(fnmatch.fnmatch(test.id(), glob)
+                                       for glob in wanted.split()))
     out = Results(results)
     chosen.run(out)
     out.out.write(f"done {out.testsRun}\n")

@@ -161,7 +161,7 @@ def parts_of(klog):
 
 def on_parts(tally, config, parts, **opts):
     """All in one boot, whose own verdict must be that of its reports."""
-    script = SHELL + f"insmod {vm.tool('kernels/module', 'machine/fixtures/faulty', config)} || exit 1\n"
+    script = SHELL + f"insmod {vm.tool('kernels/module', config, 'machine/fixtures/faulty')} || exit 1\n"
     script += "".join(f"mark {name}\n( {cmd} )\n" for name, cmd, _ in parts)
     result = vm.run(config, script, name="fixture", quiet=True, timeout=300, **opts)
     found = parts_of(result.klog)

@@ -123,7 +123,7 @@ def judge(ended, steps, log):
 
 @functools.lru_cache(maxsize=None)
 def module(config):
-    return vm.tool("kernels/module", "mlx5/dmacheck", config)
+    return vm.tool("kernels/module", config, "mlx5/dmacheck")
 
 
 def boot(config, cases, quiet):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=glob] dev/mlx5/run.py [CONFIG]       (make mlx5 T='plain.*odp*'; CONFIG=stock)
+"""usage: [T=globs] dev/mlx5/run.py [CONFIG]       (make mlx5 T='plain.*odp*'; CONFIG=stock)
 
 Test the adapter of QEMU with a kernel's driver, stock's if nothing is said: it
 is qualified with that one.  Each scenario is a VM of its own; in most the tests
@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from lib.common import note
 from machine import ktap, vm
 
-MODULES = ("dmacheck", "exporter", "plant", "provoke", "stall")     # in the guest: their paths, in capitals
+MODULES = ("dmacheck", "exporter", "plant", "provoke", "stall")     # the guest has their paths
 CHECKED = f"bash {HERE}/checked.sh "
 TESTS = CHECKED + f"python3 {HERE}/guest_tests.py $SHARE/results "
 # What mlx5_core says at level err of an adapter that is gone or has to be recovered.
@@ -62,8 +62,11 @@ LONG = ("late", "iommu", "fuzz")            # only when asked for, and by make c
 
 
 @functools.lru_cache(maxsize=None)
-def module(name, config):
-    return vm.tool("kernels/module", f"mlx5/{name}", config)
+def modules(config):
+    """As the guest knows them: NAME=path of each."""
+    names = asked(MODULES, config)
+    paths = vm.tool("kernels/module", config, *(f"mlx5/{name}" for name in names)).splitlines()
+    return [f"{name.upper()}={path}" for name, path in zip(names, paths)]
 
 
 def asked(names, config):
@@ -74,8 +77,7 @@ def scenario(config, name, wanted, quiet):
     opts, cmd = SCENARIOS[name]
     if cmd.endswith("$SHARE/results "):
         cmd += f"'{wanted}'"
-    paths = (f"{file.upper()}={module(file, config)}" for file in asked(MODULES, config))
-    cmd = f"export {' '.join(paths)}\n{cmd}\n"
+    cmd = f"export {' '.join(modules(config))}\n{cmd}\n"
     result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
                     timeout=os.environ.get("TIMEOUT") or 600, verbose=os.environ.get("V"),
                     append=os.environ.get("APPEND"), perturb=True,
@@ -96,13 +98,14 @@ def scenario(config, name, wanted, quiet):
 
 
 def run(config, glob=None, quiet=True):
-    """T is a scenario, or scenario.test, as globs; without it, all but LONG."""
-    which, _, test = (glob or "*").partition(".")
+    """T is scenarios, or scenario.test, as globs; without it, all but LONG."""
+    globs = [word.partition(".") for word in (glob or "*").split()]
     total = ktap.Tally()
     for name in asked(SCENARIOS, config):
-        if fnmatch.fnmatch(name, which) and (glob or name not in LONG):
+        wanted = [test or "*" for which, _, test in globs if fnmatch.fnmatch(name, which)]
+        if wanted and (glob or name not in LONG):
             start = time.monotonic()
-            tally = scenario(config, name, test or "*", quiet)
+            tally = scenario(config, name, " ".join(wanted), quiet)
             note(f"mlx5 {name}: {tally.line()} ({time.monotonic() - start:.0f} s)")
             total.merge(tally)
     return total
