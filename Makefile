@@ -76,7 +76,7 @@ check-long:
 demo:
 	@$(D)/demo/run
 
-## make consumers               every user of the notifier API compiles, six architectures
+## make consumers               every user of the notifier API compiles; the core everywhere
 consumers:
 	@$(D)/kernels/consumers
 
