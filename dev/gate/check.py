@@ -8,6 +8,7 @@ mlx5 driver on its adapter.  The last line is "N passed, N failed, N skipped" an
 nothing else.  What takes longer is dev/gate/longrun.py (make check-long).
 """
 import os
+import subprocess
 import sys
 import time
 
@@ -17,7 +18,7 @@ from gate import environment, expected, gate_fixtures, longrun, static_checks
 from gate import kunit as kunit_suites
 from gate import selftest as selftests
 from interop import run as clients
-from lib.common import note
+from lib.common import ROOT, note
 from machine import fixtures, ktap, vm
 from mlx5 import run as adapter
 
@@ -39,15 +40,24 @@ def selftest():
 
 
 def interop():
-    return clients.run("debug")[0]
+    return interop_of("debug")
+
+
+def interop_of(*args):
+    return clients.run(*args)[0]
 
 
 def mlx5():
     """Our driver on the adapter."""
-    tally = adapter.run("debug", "plain")
-    tally.merge(adapter.run("check"), "check.")
-    tally.merge(clients.run("check", "mlx5")[0], "interop.")
-    tally.merge(clients.run("check", "mlx5-memory", "*odp*")[0], "interop-memory.")
+    def stage(run, prefix, *args):
+        return prefix, run(*args)
+    parts = vm.together(stage, (
+        (adapter.run, "", "debug", "plain"), (adapter.run, "check.", "check"),
+        (interop_of, "interop.", "check", "mlx5"),
+        (interop_of, "interop-memory.", "check", "mlx5-memory", "*odp*")))
+    tally = ktap.Tally()
+    for prefix, part in parts:
+        tally.merge(part, prefix)
     return tally
 
 
@@ -79,6 +89,15 @@ def guarded(stage):
         return tally
 
 
+def build_ahead():
+    """What later stages boot is built beside the VMs of the first ones, with the host's
+    idle time; who needs it earlier waits for the lock of the build."""
+    tools = [os.path.join(ROOT, "dev", tool) for tool in ("kernels/build", "machine/qemu")]
+    return subprocess.Popen(["nice", "-n", "19", "bash", "-c", '"$0" check && "$1"', *tools],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            preexec_fn=vm.die_with_us)
+
+
 def main():
     wanted = sys.argv[1:] or list(STAGES)
     if not set(wanted) <= set(STAGES):
@@ -87,6 +106,7 @@ def main():
     held = environment.alone()
     total, start = ktap.Tally(), time.monotonic()
     vm.need(*vm.RDMA_PACKAGES, *selftests.PACKAGES, "sparse")
+    ahead = build_ahead() if set(wanted) - {"static", "kunit", "interop", "long"} else None
     for number, name in enumerate(wanted, 1):
         began = time.monotonic()
         note(f"== {number}/{len(wanted)} {name}")
@@ -101,6 +121,8 @@ def main():
     if total.failed:
         note("", "failed:", *(f"  {name}: {why}" for name, why in total.failed))
     sys.stderr.flush()
+    if ahead:
+        ahead.wait()
     held.close()
     total.end()
 

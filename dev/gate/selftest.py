@@ -180,6 +180,22 @@ def machines(todo):
     return found
 
 
+def boot(config, opts, batch, out, quiet):
+    """One machine, and what its tests said."""
+    tally = ktap.Tally()
+    needs = ",".join(f"{name}={value}" for name, value in opts.items())
+    result = vm.run(config, script(batch, out), name="selftest", quiet=quiet,
+                    timeout=120 + sum(int(test["timeout"]) for test in batch), **opts)
+    if result.reason or result.status:
+        vm.report(result)
+        tally.add(f"boot {config} ({needs})", "fail", result.reason or f"status {result.status}")
+    for test in batch:
+        judge(test, result.share, tally)
+    note(f"  {config} ({needs}), {result.seconds:.0f} s: "
+         f"{' '.join(test['name'] for test in batch)}; output: {result.share}")
+    return tally
+
+
 def run(tier, glob, stock=False, quiet=True):
     todo = tests(tier, glob, stock)
     if not todo:
@@ -189,19 +205,12 @@ def run(tier, glob, stock=False, quiet=True):
     for test in todo:
         if test["program"].split()[0] in errors:
             tally.add(test["name"], "fail", "does not build: " + errors[test["program"].split()[0]])
-    for config, opts, batch in machines(t for t in todo if t["program"].split()[0] not in errors):
-        needs = ",".join(f"{name}={value}" for name, value in opts.items())
-        if stock:
-            config = {"demo": "stock"}.get(config, f"stock-{config}")
-        note(f"  {config} ({needs}): {' '.join(t['name'] for t in batch)}")
-        result = vm.run(config, script(batch, out), name="selftest", quiet=quiet,
-                        timeout=120 + sum(int(t["timeout"]) for t in batch), **opts)
-        if result.reason or result.status:
-            vm.report(result)
-            tally.add(f"boot {config} ({needs})", "fail", result.reason or f"status {result.status}")
-        for test in batch:
-            judge(test, result.share, tally)
-        note(f"  {result.seconds:.0f} s; output: {result.share}")
+    def machine(config, opts, batch):
+        return boot({"demo": "stock"}.get(config, f"stock-{config}") if stock else config,
+                    opts, batch, out, quiet)
+    good = machines(test for test in todo if test["program"].split()[0] not in errors)
+    for one in vm.together(machine, good):
+        tally.merge(one)
     return excuse(tally, stock)
 
 

@@ -18,13 +18,24 @@ export CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
 say() { printf '%s\n' "$*" >&2; }
 die() { printf '%s: error: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# need <package>...: install what dpkg does not know as installed.
-need() {
-	local missing=() pkg
+missing() {
+	local pkg
 	for pkg; do
 		dpkg-query -W -f='${Status}' "$pkg" 2>/dev/null |
-			grep -q '^install ok installed' || missing+=("$pkg")
+			grep -q '^install ok installed' || printf '%s\n' "$pkg"
 	done
+}
+
+# need <package>...: install what dpkg does not know as installed.
+need() {
+	[ -z "$(missing "$@")" ] || (install_missing "$@")
+}
+
+# In a subshell, which holds the lock: apt does not wait for another one.
+install_missing() {
+	local missing
+	hold "$CACHE/.apt.lock"
+	mapfile -t missing < <(missing "$@")
 	[ ${#missing[@]} -gt 0 ] || return 0
 	if [ "$(id -u)" != 0 ]; then
 		die "missing Debian packages; as root: apt-get install ${missing[*]}"

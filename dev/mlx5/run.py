@@ -13,7 +13,6 @@ import fnmatch
 import functools
 import os
 import sys
-import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -94,20 +93,22 @@ def scenario(config, name, wanted, quiet):
         tally.add(f"{name}.boot", "fail", result.reason or f"status {result.status}")
     else:
         tally.add(f"{name}.boot", "pass")
+    note(f"mlx5 {name} on {config}: {tally.line()} ({result.seconds:.0f} s)")
     return tally
 
 
 def run(config, glob=None, quiet=True):
     """T is scenarios, or scenario.test, as globs; without it, all but LONG."""
     globs = [word.partition(".") for word in (glob or "*").split()]
-    total = ktap.Tally()
+    chosen = []
     for name in asked(SCENARIOS, config):
         wanted = [test or "*" for which, _, test in globs if fnmatch.fnmatch(name, which)]
         if wanted and (glob or name not in LONG):
-            start = time.monotonic()
-            tally = scenario(config, name, " ".join(wanted), quiet)
-            note(f"mlx5 {name}: {tally.line()} ({time.monotonic() - start:.0f} s)")
-            total.merge(tally)
+            chosen.append((config, name, " ".join(wanted), quiet))
+    modules(config)
+    total = ktap.Tally()
+    for tally in vm.together(scenario, chosen):
+        total.merge(tally)
     return total
 
 
