@@ -32,7 +32,8 @@ enum mmu_torture_counter {
 	MMU_TORTURE_REMOVES_BUSY,	/* while a callback ran on it */
 	MMU_TORTURE_STARTS,		/* list callbacks */
 	MMU_TORTURE_ENDS,
-	MMU_TORTURE_INVALIDATES,	/* interval callbacks */
+	MMU_TORTURE_INVALIDATES,	/* interval callbacks of one phase */
+	MMU_TORTURE_POSTED,		/* and of two */
 	MMU_TORTURE_SLEEPS,		/* in callbacks */
 	MMU_TORTURE_RANGES,		/* made by the torture itself */
 	MMU_TORTURE_RANGES_UNLOCKED,	/* while registration was possible */

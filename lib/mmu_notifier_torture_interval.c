@@ -132,6 +132,56 @@ static const struct mmu_interval_notifier_ops torture_interval_ops = {
 	.invalidate = torture_invalidate,
 };
 
+/* What a notifier with two phases has left to do for one range. */
+struct torture_posted {
+	struct mmu_interval_notifier_finish finish;
+	struct mmu_notifier_range range;
+};
+
+static bool torture_post(struct mmu_interval_notifier *mni,
+			 const struct mmu_notifier_range *range, unsigned long seq,
+			 struct mmu_interval_notifier_finish **finish)
+{
+	struct torture_interval *interval = to_interval(mni);
+	struct torture_posted *posted = NULL;
+
+	if (mmu_notifier_range_blockable(range))
+		posted = kmalloc(sizeof(*posted), GFP_NOWAIT | __GFP_NOWARN);
+	if (!posted)
+		return torture_invalidate(mni, range, seq);
+
+	torture_enter(&interval->sub, "invalidate_start");
+	torture_count(POSTED);
+	posted->range = *range;
+	scoped_guard(mutex, &interval->slot->device) {
+		torture_note_seq(interval, seq);
+		mmu_interval_set_seq(mni, seq);
+		if (range->owner)
+			WRITE_ONCE(interval->heard, (unsigned long)range->owner);
+	}
+	*finish = &posted->finish;
+	torture_leave(&interval->sub, "invalidate_start");
+	return true;
+}
+
+static void torture_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct torture_posted *posted = container_of(finish, struct torture_posted, finish);
+	struct torture_interval *interval = to_interval(finish->notifier);
+
+	torture_enter(&interval->sub, "invalidate_finish");
+	torture_dawdle(interval->sub.session, &posted->range);
+	scoped_guard(mutex, &interval->slot->device)
+		torture_drop(interval, &posted->range);
+	kfree(posted);
+	torture_leave(&interval->sub, "invalidate_finish");
+}
+
+static const struct mmu_interval_notifier_ops torture_phased_ops = {
+	.invalidate_start = torture_post,
+	.invalidate_finish = torture_finish,
+};
+
 /* A range ends, and is still open: the device has nothing of it. */
 static void torture_audit_one(struct torture_interval *interval,
 			      const struct mmu_notifier_range *range)
@@ -218,7 +268,8 @@ static int torture_insert(struct torture_slot *slot, struct torture_interval *in
 	open = torture_made_read(session, &made);
 	torture_watch_begin(session, TORTURE_SUBSCRIBE, "insert");
 	ret = mmu_interval_notifier_insert(&interval->mni, session->mm, start, length,
-					   &torture_interval_ops);
+					   torture_chance(session, 2) ?
+					   &torture_phased_ops : &torture_interval_ops);
 	torture_watch_end(session, TORTURE_SUBSCRIBE);
 	if (ret)
 		return ret;

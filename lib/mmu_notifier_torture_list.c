@@ -178,6 +178,12 @@ static const struct mmu_notifier_ops torture_list_ops = {
 	.release = torture_list_release,
 	.clear_flush_young = torture_list_young,
 	.clear_young = torture_list_young,
+};
+
+/* Of a device that walks the CPU's page tables: it hears of no range. */
+static const struct mmu_notifier_ops torture_tlb_ops = {
+	.release = torture_list_release,
+	.clear_flush_young = torture_list_young,
 	.arch_invalidate_secondary_tlbs = torture_list_tlbs,
 };
 
@@ -199,7 +205,7 @@ static int torture_register(struct torture_list *list)
 	bool open;
 	int ret;
 
-	list->mn.ops = &torture_list_ops;
+	list->mn.ops = torture_chance(session, 4) ? &torture_tlb_ops : &torture_list_ops;
 	open = torture_made_read(session, &made);
 	torture_watch_begin(session, TORTURE_SUBSCRIBE, "register");
 	ret = mmu_notifier_register(&list->mn, session->mm);

@@ -84,8 +84,6 @@ struct torture_interval {
  * struct torture_kind - how one kind of subscriber comes and goes
  * @attach: fill an empty slot; its life lock is held
  * @detach: empty it
- *
- * A further kind, such as one with two-phase callbacks, is one more of these.
  */
 struct torture_kind {
 	void (*attach)(struct torture_slot *slot, struct rnd_state *rnd);

@@ -15,15 +15,19 @@
  *
  * Walking the VMAs costs more than the locks do, so it is done once: it takes
  * the VMA locks and writes down what else there is, with the group in the low
- * bits. A mapping or a root is shared by many VMAs and must be locked once.
- * Being locked by us is noted in the object: AS_MM_ALL_LOCKS of the mapping, and
- * bit 0 of the root's tree pointer. The latter is written, read and cleared only
- * under the root's rwsem or, by us, while nobody but us can set it.
+ * bits. The memory for that list is allocated before anything is locked. If there
+ * is none, or not enough, the VMAs are walked again for each group.
+ *
+ * A mapping or a root is shared by many VMAs and must be locked once. Being
+ * locked by us is noted in the object: AS_MM_ALL_LOCKS of the mapping, and bit 0
+ * of the root's tree pointer. The latter is written, read and cleared only under
+ * the root's rwsem or, by us, while nobody but us can set it.
  *
  * VMA locks are released by mmap_write_unlock(), so dropping skips them.
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <kunit/visibility.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -45,91 +49,120 @@ enum mm_lock_group {
 
 /**
  * struct mm_locks - what is locked besides the VMAs
+ * @mm: of whom
  * @objects: mappings and roots, with their group; some more than once
  * @nr: how many there are
  * @max: how many there is room for
+ * @complete: all of them are in @objects
  * @groups: bit mask of the groups that occur
- * @gfp: how to make more room
+ * @group: the one that is being locked
+ * @interruptible: stop when a signal is pending
  */
 struct mm_locks {
+	struct mm_struct *mm;
 	unsigned long *objects;
 	unsigned long nr;
 	unsigned long max;
+	bool complete;
 	unsigned int groups;
-	gfp_t gfp;
+	enum mm_lock_group group;
+	bool interruptible;
 };
+
+typedef void mm_locks_visit_t(struct mm_locks *locks, void *object,
+			      enum mm_lock_group group);
 
 /* Held from take to drop. Protects the marks of what is locked, and the list. */
 static DEFINE_MUTEX(mm_all_locks_mutex);
 static struct mm_locks mm_all_locks;
 
-static int mm_locks_grow(struct mm_locks *locks)
-{
-	unsigned long max = max(2 * locks->max, PAGE_SIZE / sizeof(*locks->objects));
-	unsigned long *objects;
+/* How long the list may be; tests make it short. */
+VISIBLE_IF_KUNIT unsigned long mm_all_locks_max = ULONG_MAX;
 
-	objects = kvrealloc(locks->objects, array_size(max, sizeof(*objects)), locks->gfp);
-	if (!objects)
-		return -ENOMEM;
-	locks->objects = objects;
-	locks->max = max;
-	return 0;
+/* Two for each VMA are enough for all but those that were forked several times. */
+static void mm_locks_init(struct mm_locks *locks, struct mm_struct *mm, bool interruptible)
+{
+	unsigned long max = min(2UL * mm->map_count, mm_all_locks_max);
+
+	*locks = (struct mm_locks){ .mm = mm, .interruptible = interruptible };
+	locks->objects = kvmalloc_array(max, sizeof(*locks->objects),
+					GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	if (!ZERO_OR_NULL_PTR(locks->objects))
+		locks->max = max;
+	locks->complete = true;
 }
 
-static int mm_locks_add(struct mm_locks *locks, const void *object,
-			enum mm_lock_group group)
+static bool mm_locks_interrupted(const struct mm_locks *locks)
 {
-	unsigned long tagged = (unsigned long)object | group;
-	int ret;
-
-	/* Neighbours share, most often. */
-	if (locks->nr && locks->objects[locks->nr - 1] == tagged)
-		return 0;
-	if (unlikely(locks->nr == locks->max)) {
-		ret = mm_locks_grow(locks);
-		if (ret)
-			return ret;
-	}
-	locks->objects[locks->nr++] = tagged;
-	locks->groups |= BIT(group);
-	return 0;
+	return locks->interruptible && signal_pending(current);
 }
 
-static void mm_locks_free(struct mm_locks *locks)
-{
-	kvfree(locks->objects);
-	*locks = (struct mm_locks){};
-}
-
-static int vma_note_locks(struct mm_locks *locks, struct vm_area_struct *vma)
+static void vma_visit_locks(struct mm_locks *locks, struct vm_area_struct *vma,
+			    mm_locks_visit_t *visit)
 {
 	struct anon_vma_chain *avc;
-	int ret = 0;
 
-	if (vma->vm_file)
-		ret = mm_locks_add(locks, vma->vm_file->f_mapping,
-				   is_vm_hugetlb_page(vma) ? MM_LOCKS_HUGETLB :
-							     MM_LOCKS_FILE);
+	if (vma->vm_file && vma->vm_file->f_mapping)
+		visit(locks, vma->vm_file->f_mapping,
+		      is_vm_hugetlb_page(vma) ? MM_LOCKS_HUGETLB : MM_LOCKS_FILE);
 	list_for_each_entry(avc, &vma->anon_vma_chain, same_vma)
-		ret = ret ?: mm_locks_add(locks, avc->anon_vma->root, MM_LOCKS_ANON);
-	return ret;
+		visit(locks, avc->anon_vma->root, MM_LOCKS_ANON);
+}
+
+static int mm_visit_vmas(struct mm_locks *locks, mm_locks_visit_t *visit)
+{
+	VMA_ITERATOR(vmi, locks->mm, 0);
+	struct vm_area_struct *vma;
+
+	for_each_vma(vmi, vma) {
+		if (mm_locks_interrupted(locks))
+			return -EINTR;
+		vma_visit_locks(locks, vma, visit);
+	}
+	return 0;
+}
+
+static int mm_visit_locks(struct mm_locks *locks, mm_locks_visit_t *visit)
+{
+	unsigned long i;
+
+	if (unlikely(!locks->complete))
+		return mm_visit_vmas(locks, visit);
+	for (i = 0; i < locks->nr; i++) {
+		enum mm_lock_group group = locks->objects[i] & MM_LOCKS_GROUP_MASK;
+
+		if (mm_locks_interrupted(locks))
+			return -EINTR;
+		visit(locks, (void *)(locks->objects[i] - group), group);
+	}
+	return 0;
+}
+
+static void mm_locks_add(struct mm_locks *locks, void *object, enum mm_lock_group group)
+{
+	unsigned long tagged = (unsigned long)object | group;
+
+	locks->groups |= BIT(group);
+	/* Neighbours share, most often. */
+	if (locks->nr && locks->objects[locks->nr - 1] == tagged)
+		return;
+	if (likely(locks->nr < locks->max))
+		locks->objects[locks->nr++] = tagged;
+	else
+		locks->complete = false;
 }
 
 /* The VMA locks, and a list of what else is to be locked. */
-static int mm_lock_vmas(struct mm_struct *mm, struct mm_locks *locks, bool interruptible)
+static int mm_lock_vmas(struct mm_locks *locks)
 {
+	VMA_ITERATOR(vmi, locks->mm, 0);
 	struct vm_area_struct *vma;
-	struct vma_iterator vmi;
-	int ret;
 
-	vma_iter_init(&vmi, mm, 0);
 	for_each_vma(vmi, vma) {
-		if (interruptible && signal_pending(current))
+		if (mm_locks_interrupted(locks))
 			return -EINTR;
 		vma_start_write(vma);
-		ret = vma_note_locks(locks, vma);
-		if (ret)
-			return ret;
+		vma_visit_locks(locks, vma, mm_locks_add);
 	}
 	return 0;
 }
@@ -171,44 +204,38 @@ static void anon_root_unlock_once(struct anon_vma *root)
 	up_write(&root->rwsem);
 }
 
-static int mm_lock_group(struct mm_struct *mm, const struct mm_locks *locks,
-			 enum mm_lock_group group, bool interruptible)
+static void mm_lock_one(struct mm_locks *locks, void *object, enum mm_lock_group group)
 {
-	unsigned long i;
+	if (group != locks->group)
+		return;
+	if (group == MM_LOCKS_ANON)
+		anon_root_lock_once(object, locks->mm);
+	else
+		mapping_lock_once(object, locks->mm);
+}
 
-	for (i = 0; i < locks->nr; i++) {
-		void *object = (void *)(locks->objects[i] - group);
-
-		if ((locks->objects[i] & MM_LOCKS_GROUP_MASK) != group)
-			continue;
-		if (interruptible && signal_pending(current))
-			return -EINTR;
-		if (group == MM_LOCKS_ANON)
-			anon_root_lock_once(object, mm);
-		else
-			mapping_lock_once(object, mm);
-	}
-	return 0;
+static void mm_unlock_one(struct mm_locks *locks, void *object, enum mm_lock_group group)
+{
+	if (group == MM_LOCKS_ANON)
+		anon_root_unlock_once(object);
+	else
+		mapping_unlock_once(object);
 }
 
 static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
 {
-	struct mm_locks *locks = &mm_all_locks;
-	enum mm_lock_group group;
+	struct mm_locks *locks = &mm_all_locks, fresh;
 	int ret;
 
 	mmap_assert_write_locked(mm);
+	/* Whoever waits for the mutex should not wait for memory as well. */
+	mm_locks_init(&fresh, mm, interruptible);
 	mutex_lock(&mm_all_locks_mutex);
-	locks->gfp = interruptible ? GFP_KERNEL : GFP_KERNEL | __GFP_NOFAIL;
-	ret = mm_lock_vmas(mm, locks, interruptible);
-	if (ret) {
-		mm_locks_free(locks);
-		mutex_unlock(&mm_all_locks_mutex);
-		return ret;
-	}
-	for (group = 0; group < MM_LOCKS_NR_GROUPS && !ret; group++)
-		if (locks->groups & BIT(group))
-			ret = mm_lock_group(mm, locks, group, interruptible);
+	*locks = fresh;
+	ret = mm_lock_vmas(locks);
+	for (locks->group = 0; locks->group < MM_LOCKS_NR_GROUPS && !ret; locks->group++)
+		if (locks->groups & BIT(locks->group))
+			ret = mm_visit_locks(locks, mm_lock_one);
 	if (ret)
 		mm_drop_all_locks(mm);
 	return ret;
@@ -222,7 +249,7 @@ static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
  *
  * Context: mmap_lock held for write, and not given back before
  * mm_drop_all_locks(); no other mm is locked like this by the caller. Sleeps.
- * Return: 0; -EINTR if a signal is pending; -ENOMEM. Nothing is locked then.
+ * Return: 0, or -EINTR if a signal is pending; then nothing is locked.
  */
 int mm_take_all_locks(struct mm_struct *mm)
 {
@@ -249,19 +276,12 @@ void mm_take_all_locks_uninterruptible(struct mm_struct *mm)
 void mm_drop_all_locks(struct mm_struct *mm)
 {
 	struct mm_locks *locks = &mm_all_locks;
-	unsigned long i;
+	unsigned long *objects = locks->objects;
 
 	mmap_assert_write_locked(mm);
 	lockdep_assert_held(&mm_all_locks_mutex);
-	for (i = 0; i < locks->nr; i++) {
-		unsigned long group = locks->objects[i] & MM_LOCKS_GROUP_MASK;
-		void *object = (void *)(locks->objects[i] - group);
-
-		if (group == MM_LOCKS_ANON)
-			anon_root_unlock_once(object);
-		else
-			mapping_unlock_once(object);
-	}
-	mm_locks_free(locks);
+	locks->interruptible = false;
+	mm_visit_locks(locks, mm_unlock_one);
 	mutex_unlock(&mm_all_locks_mutex);
+	kvfree(objects);
 }

@@ -71,6 +71,17 @@ struct mmu_interval_notifier *mmu_interval_eligible(struct interval_tree_node *n
 	return NULL;
 }
 
+static struct mmu_interval_notifier *
+mmu_interval_after(struct mmu_interval_notifier *interval_sub,
+		   const struct mmu_notifier_range *range)
+{
+	struct interval_tree_node *node;
+
+	node = interval_tree_iter_next(&interval_sub->interval_tree, range->start,
+				       range->end - 1);
+	return node ? mmu_interval_eligible(node, range) : NULL;
+}
+
 /*
  * Invalidate one notifier, or post that; then *@finish is set, and the notifier
  * stays pinned.
@@ -109,7 +120,6 @@ mmu_interval_next(struct mmu_notifier_range *range,
 		  struct mmu_interval_notifier *interval_sub,
 		  struct mmu_interval_notifier_finish *finish, bool done)
 {
-	struct interval_tree_node *node = &interval_sub->interval_tree;
 	struct mmu_notifier_shard *shard = range->shard;
 	struct mmu_interval_notifier *next = NULL;
 	const void *at = NULL;
@@ -125,8 +135,7 @@ mmu_interval_next(struct mmu_notifier_range *range,
 	}
 	removing = interval_sub->removing;
 	if (likely(done)) {
-		node = interval_tree_iter_next(node, range->start, range->end - 1);
-		next = node ? mmu_interval_eligible(node, range) : NULL;
+		next = mmu_interval_after(interval_sub, range);
 		at = next ?: (void *)mmu_list_first(shard->subs, range);
 	}
 	range->at = at;
@@ -202,6 +211,55 @@ void mmu_interval_finish(struct mmu_notifier_range *range)
 	range->posted = NULL;
 }
 
+/* The next notifier that has an age callback; it is pinned, @interval_sub no more. */
+static struct mmu_interval_notifier *
+mmu_interval_age_next(struct mmu_notifier_subscriptions *subs,
+		      struct mmu_notifier_range *pin,
+		      struct mmu_interval_notifier *interval_sub)
+{
+	struct mmu_interval_notifier *next = NULL;
+	bool removing = false;
+
+	spin_lock(&pin->shard->lock);
+	if (interval_sub) {
+		removing = interval_sub->removing;
+		next = mmu_interval_after(interval_sub, pin);
+	} else {
+		next = mmu_interval_first(subs, pin);
+	}
+	while (next && !next->ops->age)
+		next = mmu_interval_after(next, pin);
+	pin->at = next;
+	spin_unlock(&pin->shard->lock);
+	if (unlikely(removing))
+		wake_up_all(&subs->removal_wait);
+	return next;
+}
+
+/*
+ * Under the page-table lock. The pin keeps the notifier, as that of a range does, so
+ * that the callback runs without a lock of ours.
+ */
+bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs, unsigned long start,
+			unsigned long end, bool clear)
+{
+	struct mmu_notifier_range pin = { .start = start, .end = end };
+	struct mmu_interval_notifier *interval_sub = NULL;
+	bool young = false;
+
+	mmu_active_pin(subs, &pin, NULL);
+	while ((interval_sub = mmu_interval_age_next(subs, &pin, interval_sub))) {
+		unsigned long from = max(start, interval_sub->interval_tree.start);
+		unsigned long last = min(end - 1, interval_sub->interval_tree.last);
+
+		young |= interval_sub->ops->age(interval_sub, from, last + 1, clear);
+		if (young && !clear)
+			break;
+	}
+	mmu_active_unpin(&pin);
+	return young;
+}
+
 /**
  * mmu_interval_read_begin() - begin to read the page tables of the interval
  * @interval_sub: inserted
@@ -229,12 +287,7 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub
 	 */
 	smp_mb();
 
-	/* Waits for invalidations, so no invalidation may wait for us. */
-	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
-	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
-	if (IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP))
-		might_sleep();
-
+	mmu_active_might_wait();
 	if (unlikely(!mmu_active_none(subs)))
 		mmu_active_wait(subs, interval_sub->interval_tree.start,
 				interval_sub->interval_tree.last);
@@ -263,6 +316,8 @@ static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub
 	 */
 	mmu_active_lock_all(subs);
 	interval_tree_insert(&interval_sub->interval_tree, &subs->intervals);
+	if (ops->age)
+		WRITE_ONCE(subs->nr_aging, subs->nr_aging + 1);
 	mmu_active_unlock_all(subs);
 	trace_mmu_interval_insert(interval_sub);
 }
@@ -285,6 +340,8 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
 	if (!ops->invalidate == !ops->invalidate_start ||
 	    !ops->invalidate_start != !ops->invalidate_finish)
 		return -EINVAL;
+	if (atomic_read(&mm->mm_users) <= 0)
+		return -EINVAL;
 	ret = arm(mm);
 	if (ret)
 		return ret;
@@ -295,7 +352,7 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
 /**
  * mmu_interval_notifier_insert() - subscribe to an interval
  * @interval_sub: the notifier, in the caller's memory until it is removed
- * @mm: whose addresses these are; need not be the current one
+ * @mm: whose addresses these are; the caller holds a reference on its mm_users
  * @start: first address
  * @length: in bytes, at least 1
  * @ops: the callbacks
@@ -307,7 +364,8 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
  * if it is, the call is immediate, and may be made with the mmap_lock held in
  * either mode. mmu_notifier_register() of NULL keeps an mm armed for ever.
  * Return: 0; -EOVERFLOW if the interval is empty or wraps around; -EINVAL if
- * @ops is neither single- nor two-phase; otherwise as mmu_notifier_arm().
+ * @ops is neither single- nor two-phase, or the mm has no user left; otherwise as
+ * mmu_notifier_arm().
  */
 int mmu_interval_notifier_insert(struct mmu_interval_notifier *interval_sub,
 				 struct mm_struct *mm,
@@ -380,6 +438,8 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 
 	mmu_interval_lock_unused(subs, interval_sub);
 	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
+	if (interval_sub->ops->age)
+		WRITE_ONCE(subs->nr_aging, subs->nr_aging - 1);
 	mmu_active_unlock_all(subs);
 
 	/* May wait for a callback, so no callback may wait for us. */

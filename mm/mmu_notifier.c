@@ -39,9 +39,11 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <kunit/visibility.h>
 #include <linux/err.h>
 #include <linux/export.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -55,11 +57,28 @@
 struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
 	.name = "mmu_notifier_invalidate_range_start"
 };
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_start_map);
+
+/*
+ * Held for reading from the start of a range to its end, and taken for writing by
+ * those who wait for ends. Not the same as above: memory is allocated in between.
+ */
+struct lockdep_map __mmu_notifier_active_map = {
+	.name = "mmu_notifier_active"
+};
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_active_map);
 #endif
 
-/* mmu_notifier_put() calls that have not come to free_notifier() yet. */
-static atomic_t mmu_notifier_puts_pending = ATOMIC_INIT(0);
+/*
+ * mmu_notifier_put() calls that have not come to free_notifier() yet, by the period in
+ * which they were made. A new one begins with each mmu_notifier_synchronize(), which
+ * waits for the old one to become empty; there is one such wait at a time.
+ */
+static DEFINE_SPINLOCK(mmu_notifier_puts_lock);
+static unsigned int mmu_notifier_puts_pending[2];
+static unsigned int mmu_notifier_puts_period;
 static DECLARE_WAIT_QUEUE_HEAD(mmu_notifier_puts_wait);
+static DEFINE_MUTEX(mmu_notifier_puts_mutex);
 
 /* Was @sub registered when @range started? */
 static bool mmu_list_hears(const struct mmu_notifier *sub,
@@ -138,13 +157,21 @@ static void mmu_list_call_end(struct mmu_notifier *sub,
 		non_block_end();
 }
 
-/* End @range for all who were told of it: those newer than @generation. */
-static void mmu_list_end(struct mmu_notifier_range *range, unsigned long generation)
+static void mmu_list_end(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier *sub = NULL;
 
 	while ((sub = mmu_list_next(range, sub)))
-		if ((long)(sub->generation - generation) > 0)
+		mmu_list_call_end(sub, range);
+}
+
+/* End a refused range for those who were told of it: they are newer than @refused. */
+static void mmu_list_undo(struct mmu_notifier_range *range, unsigned long refused)
+{
+	struct mmu_notifier *sub = NULL;
+
+	while ((sub = mmu_list_next(range, sub)))
+		if ((long)(sub->generation - refused) > 0)
 			mmu_list_call_end(sub, range);
 }
 
@@ -183,7 +210,7 @@ static int mmu_list_invalidate(struct mmu_notifier_range *range,
 		}
 		refused = sub->generation;
 		mmu_list_leave(range, sub);
-		mmu_list_end(range, refused);
+		mmu_list_undo(range, refused);
 		return -EAGAIN;
 	} while (sub);
 	return 0;
@@ -250,6 +277,7 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 		return 0;
 	return mmu_range_call(range, interval_sub);
 }
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_start);
 
 /* What mmu_notifier_invalidate_range_end() does with a linked range. */
 void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
@@ -261,10 +289,11 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	 * and who comes now is not concerned.
 	 */
 	if (unlikely(!hlist_empty(&range->shard->subs->list)))
-		mmu_list_end(range, 0);
+		mmu_list_end(range);
 	mmu_active_unlink(range);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_end);
 
 /* Those who are called under RCU. A walker may still meet who is being taken out. */
 static bool mmu_list_walks(const struct mmu_notifier *sub, const void *op)
@@ -273,22 +302,26 @@ static bool mmu_list_walks(const struct mmu_notifier *sub, const void *op)
 }
 
 /*
- * Ask the age callback @_op of all list notifiers; non-zero if any says so.
- * Not a short circuit: clearing has to reach all of them. Who sees that the list
- * is not walked need not see anybody: nobody with such callbacks is registered.
+ * Ask the age callback @_op of the list notifiers; non-zero if any says so. With
+ * @_all it asks on after the first that does: clearing has to reach all of them.
+ * Who sees that the list is not walked need not see anybody: nobody with such
+ * callbacks is registered.
  */
-#define mmu_list_any(_mm, _op, ...)						\
+#define mmu_list_any(_subs, _mm, _all, _op, ...)				\
 ({										\
-	struct mmu_notifier_subscriptions *__subs = mmu_notifier_subscriptions(_mm); \
+	struct mmu_notifier_subscriptions *__subs = (_subs);			\
 	struct mmu_notifier *__sub;						\
 	int __any = 0;								\
 										\
 	/* Pairs with the release in mmu_notifier_register_armed(). */		\
 	if (smp_load_acquire(&__subs->walked)) {				\
 		rcu_read_lock();						\
-		hlist_for_each_entry_rcu(__sub, &__subs->list, hlist)		\
+		hlist_for_each_entry_rcu(__sub, &__subs->list, hlist) {		\
 			if (mmu_list_walks(__sub, __sub->ops->_op))		\
 				__any |= __sub->ops->_op(__sub, _mm, __VA_ARGS__); \
+			if (__any && !(_all))					\
+				break;						\
+		}								\
 		rcu_read_unlock();						\
 	}									\
 	__any;									\
@@ -297,18 +330,27 @@ static bool mmu_list_walks(const struct mmu_notifier *sub, const void *op)
 int __mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
 				     unsigned long end)
 {
-	return mmu_list_any(mm, clear_flush_young, start, end);
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	return mmu_list_any(subs, mm, true, clear_flush_young, start, end) |
+	       mmu_interval_age(subs, start, end, true);
 }
 
 int __mmu_notifier_clear_young(struct mm_struct *mm, unsigned long start,
 			       unsigned long end)
 {
-	return mmu_list_any(mm, clear_young, start, end);
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	return mmu_list_any(subs, mm, true, clear_young, start, end) |
+	       mmu_interval_age(subs, start, end, true);
 }
 
 int __mmu_notifier_test_young(struct mm_struct *mm, unsigned long address)
 {
-	return mmu_list_any(mm, test_young, address);
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	return mmu_list_any(subs, mm, false, test_young, address) ||
+	       mmu_interval_age(subs, address, address + 1, false);
 }
 
 void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
@@ -403,9 +445,17 @@ static void mmu_list_release(struct mmu_notifier_subscriptions *subs,
 void __mmu_notifier_release(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	bool empty;
 
 	mmu_intervals_release(subs, mm);
-	if (!hlist_empty(&subs->list))
+	/*
+	 * Under the lock: who took the last one out has called its release callback
+	 * before, and that has to be over when the page tables are freed.
+	 */
+	spin_lock(&subs->lock);
+	empty = hlist_empty(&subs->list);
+	spin_unlock(&subs->lock);
+	if (!empty)
 		mmu_list_release(subs, mm);
 }
 
@@ -448,6 +498,16 @@ static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 	trace_mmu_notifier_register(sub);
 }
 
+/*
+ * A device either has tables of its own or walks those of the CPU. One that asks
+ * for both would be told twice of each change.
+ */
+static bool mmu_notifier_mixed(const struct mmu_notifier_ops *ops)
+{
+	return ops->arch_invalidate_secondary_tlbs &&
+	       (ops->invalidate_range_start || ops->invalidate_range_end);
+}
+
 /**
  * __mmu_notifier_register() - mmu_notifier_register() under the mmap_lock
  * @subscription: the notifier; its ops are set. NULL: see mmu_notifier_register()
@@ -463,6 +523,8 @@ int __mmu_notifier_register(struct mmu_notifier *subscription,
 
 	mmap_assert_write_locked(mm);
 	if (WARN_ON_ONCE(atomic_read(&mm->mm_users) <= 0))
+		return -EINVAL;
+	if (subscription && mmu_notifier_mixed(subscription->ops))
 		return -EINVAL;
 
 	ret = mmu_notifier_arm_locked(mm);
@@ -505,12 +567,13 @@ int mmu_notifier_register(struct mmu_notifier *subscription,
 EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
 /*
- * Out of the list, once no range is at it. Those who walk the list under RCU may
- * still be, but not before somebody had callbacks for them. That is not forgotten
- * when it goes: to know that the last of them has left takes a grace period,
- * beside which others come to the list.
+ * Take a notifier out of the list, once no range is calling it. Returns true if
+ * somebody may still be at it who walks the list under RCU: then it must not be
+ * freed before a grace period has passed. Nobody walks the list like that before a
+ * notifier with such callbacks was registered. That is not forgotten when it goes:
+ * to know that the last walker has left would take a grace period, too.
  */
-static void mmu_notifier_remove(struct mmu_notifier *sub)
+static bool mmu_notifier_unlink(struct mmu_notifier *sub)
 {
 	struct mm_struct *mm = sub->mm;
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
@@ -522,9 +585,7 @@ static void mmu_notifier_remove(struct mmu_notifier *sub)
 		hlist_del_init_rcu(&sub->hlist);
 	walked = subs->walked;
 	mmu_active_unlock_all(subs);
-
-	if (walked)
-		synchronize_rcu();
+	return walked;
 }
 
 /**
@@ -551,7 +612,8 @@ void mmu_notifier_unregister(struct mmu_notifier *subscription,
 	mmu_active_pin(subs, &pin, subscription);
 	mmu_notifier_release_once(subscription, mm);
 	mmu_active_unpin(&pin);
-	mmu_notifier_remove(subscription);
+	if (mmu_notifier_unlink(subscription))
+		synchronize_rcu_expedited();
 
 	/* Waits for callbacks, so no callback may wait for us. */
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
@@ -641,16 +703,35 @@ EXPORT_SYMBOL_GPL(mmu_notifier_get);
 
 static void mmu_notifier_free_work(struct work_struct *work)
 {
-	struct mmu_notifier *sub = container_of(work, struct mmu_notifier, free_work);
+	struct mmu_notifier *sub = container_of(to_rcu_work(work), struct mmu_notifier,
+						free_work);
 	struct mm_struct *mm = sub->mm;
 
-	mmu_notifier_remove(sub);
+	unsigned int period = sub->put_period;
+
 	sub->ops->free_notifier(sub);
 	mmu_notifier_disarm(mm);
 	mmdrop(mm);
+
 	/* Last, and in code of the core: a module may be unloaded after this. */
-	if (atomic_dec_and_test(&mmu_notifier_puts_pending))
+	spin_lock(&mmu_notifier_puts_lock);
+	if (!--mmu_notifier_puts_pending[period])
 		wake_up_all(&mmu_notifier_puts_wait);
+	spin_unlock(&mmu_notifier_puts_lock);
+}
+
+/* All that were put at about the same time share one grace period. */
+static void mmu_notifier_unlink_work(struct work_struct *work)
+{
+	struct mmu_notifier *sub = container_of(to_rcu_work(work), struct mmu_notifier,
+						free_work);
+
+	if (!mmu_notifier_unlink(sub)) {
+		mmu_notifier_free_work(work);
+		return;
+	}
+	INIT_RCU_WORK(&sub->free_work, mmu_notifier_free_work);
+	queue_rcu_work(system_unbound_wq, &sub->free_work);
 }
 
 /**
@@ -678,22 +759,33 @@ void mmu_notifier_put(struct mmu_notifier *subscription)
 		return;
 
 	trace_mmu_notifier_unregister(subscription);
-	atomic_inc(&mmu_notifier_puts_pending);
-	INIT_WORK(&subscription->free_work, mmu_notifier_free_work);
-	queue_work(system_unbound_wq, &subscription->free_work);
+	spin_lock(&mmu_notifier_puts_lock);
+	subscription->put_period = mmu_notifier_puts_period;
+	mmu_notifier_puts_pending[subscription->put_period]++;
+	spin_unlock(&mmu_notifier_puts_lock);
+	INIT_RCU_WORK(&subscription->free_work, mmu_notifier_unlink_work);
+	queue_work(system_unbound_wq, &subscription->free_work.work);
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_put);
 
 /**
  * mmu_notifier_synchronize() - wait until all that was put is freed
  *
- * For the exit of a module that has used mmu_notifier_put().
+ * For the exit of a module that has used mmu_notifier_put(). Waits for what was
+ * put before the call, and not for what others put meanwhile.
  *
  * Context: sleeps.
  */
 void mmu_notifier_synchronize(void)
 {
-	wait_event(mmu_notifier_puts_wait,
-		   !atomic_read(&mmu_notifier_puts_pending));
+	unsigned int old;
+
+	mutex_lock(&mmu_notifier_puts_mutex);
+	spin_lock(&mmu_notifier_puts_lock);
+	old = mmu_notifier_puts_period;
+	mmu_notifier_puts_period = !old;
+	spin_unlock(&mmu_notifier_puts_lock);
+	wait_event(mmu_notifier_puts_wait, !READ_ONCE(mmu_notifier_puts_pending[old]));
+	mutex_unlock(&mmu_notifier_puts_mutex);
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_synchronize);

@@ -45,12 +45,15 @@ struct mmu_notifier_shard {
  * @generation: number of list notifiers ever registered; like @list
  * @walked: there is, or was, a list notifier with callbacks that are called under
  *	RCU; changed under all shard locks, and never back
+ * @nr_aging: number of interval notifiers with @age; changed like @list, read
+ *	without a lock
  * @nr_shards: how many of @shards there are
  * @lock: protects @nr_users, @disarm_pending, @interval_mode, @idle_since and the
  *	armed bit of the mm
  * @nr_users: subscribers and others that keep the mm armed
  * @idle_since: when @nr_users became zero, in jiffies
  * @idle_jiffies: how long it stays armed from then on
+ * @nr_rearmed: how often it was armed after it had been disarmed
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
  * @interval_mode: one of @nr_users is mmu_notifier_register() of NULL, which
  *	nothing undoes
@@ -68,6 +71,7 @@ struct mmu_notifier_subscriptions {
 	struct rb_root_cached intervals;
 	unsigned long generation;
 	bool walked;
+	unsigned int nr_aging;
 	unsigned int nr_shards;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
@@ -76,6 +80,7 @@ struct mmu_notifier_subscriptions {
 	bool interval_mode;
 	unsigned long idle_since;
 	unsigned long idle_jiffies;
+	unsigned int nr_rearmed;
 	atomic_long_t seq;
 	wait_queue_head_t range_wait;
 	wait_queue_head_t removal_wait;
@@ -161,6 +166,20 @@ static inline bool mmu_active_none(const struct mmu_notifier_subscriptions *subs
 	return true;
 }
 
+/*
+ * For lockdep: the caller may wait for callbacks and for the end of ranges, so none
+ * of them may wait for it.
+ */
+static inline void mmu_active_might_wait(void)
+{
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_acquire(&__mmu_notifier_active_map);
+	lock_map_release(&__mmu_notifier_active_map);
+	if (IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP))
+		might_sleep();
+}
+
 /* Active set: mmu_notifier_active.c */
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last);
@@ -182,6 +201,15 @@ int mmu_interval_invalidate(struct mmu_notifier_range *range,
 			    struct mmu_interval_notifier *interval_sub,
 			    unsigned int *nr_called);
 void mmu_interval_finish(struct mmu_notifier_range *range);
+bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs, unsigned long start,
+			unsigned long end, bool clear);
+
+/* Has any device accessed a page of the range, by its interval notifiers? */
+static inline bool mmu_interval_age(struct mmu_notifier_subscriptions *subs,
+				    unsigned long start, unsigned long end, bool clear)
+{
+	return READ_ONCE(subs->nr_aging) && __mmu_interval_age(subs, start, end, clear);
+}
 
 /* The first interval notifier that @range hits. Under a shard lock. */
 static inline struct mmu_interval_notifier *
@@ -224,6 +252,9 @@ static inline bool mmu_notifier_check_suppressed(const char *site)
 #endif
 
 /* mm_all_locks.c */
+#if IS_ENABLED(CONFIG_KUNIT)
+extern unsigned long mm_all_locks_max;
+#endif
 void mm_take_all_locks_uninterruptible(struct mm_struct *mm);
 
 #endif /* _MM_MMU_NOTIFIER_H */

@@ -7,10 +7,10 @@
  * cache line. What is rare pays for that: waiting looks at all shards, and
  * changing the interval tree takes all of their locks, in order.
  *
- * Waiting is precise. A waiter counts up each shard's ticket, and waits until
- * none of the ranges with an earlier one overlaps its interval. Ranges that
- * start later do not prolong the wait: their callbacks will change the sequence
- * count, so the waiter's caller cannot miss them.
+ * Waiting is precise. A waiter first counts up the ticket of each shard, and then
+ * waits until none of the ranges with an earlier one overlaps its interval. Ranges
+ * that start later do not prolong the wait: their callbacks will change the
+ * sequence count, so the waiter's caller cannot miss them.
  *
  * Nobody sleeps holding a reference to a range: they live on other stacks. The
  * waiter marks what it waits for under the shard lock, and the one who unlinks
@@ -25,6 +25,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/export.h>
 #include <linux/sched.h>
 
 #define CREATE_TRACE_POINTS
@@ -32,49 +33,83 @@
 
 #include "mmu_notifier.h"
 
-/*
- * Is a range with a ticket before @ticket active that overlaps [start, last]?
- * Marks all of them, so that their end wakes us.
+/* Mere pins have no mm, and are about no addresses. */
+static bool mmu_range_overlaps(const struct mmu_notifier_range *range,
+			       unsigned long start, unsigned long last)
+{
+	return range->mm && range->start <= last && range->end - 1 >= start;
+}
+
+/**
+ * struct mmu_active_waiter - which ranges somebody waits for
+ * @start: first address of interest
+ * @last: last address of interest
+ * @busy: bit mask of the shards that had such ranges
+ * @tickets: for each of these, the ticket that later ranges have
  */
-static bool mmu_shard_busy(struct mmu_notifier_shard *shard, unsigned long start,
-			   unsigned long last, unsigned long ticket)
+struct mmu_active_waiter {
+	unsigned long start;
+	unsigned long last;
+	unsigned long busy;
+	unsigned long tickets[MMU_NOTIFIER_MAX_SHARDS];
+};
+
+/* Does any range of the shard overlap? Marks all of them, so that their end wakes us. */
+static bool mmu_shard_busy(struct mmu_notifier_shard *shard,
+			   const struct mmu_active_waiter *waiter, unsigned long ticket)
 {
 	struct mmu_notifier_range *range;
 	bool busy = false;
 
-	spin_lock(&shard->lock);
+	lockdep_assert_held(&shard->lock);
 	hlist_for_each_entry(range, &shard->ranges, link) {
-		/* Mere pins have no mm. */
-		if (!range->mm || (long)(range->ticket - ticket) >= 0)
+		if ((long)(range->ticket - ticket) >= 0)
 			continue;
-		if (range->start > last || range->end - 1 < start)
+		if (!mmu_range_overlaps(range, waiter->start, waiter->last))
 			continue;
 		range->awaited = true;
 		busy = true;
 	}
+	return busy;
+}
+
+static void mmu_shard_draw(struct mmu_notifier_shard *shard, unsigned int i,
+			   struct mmu_active_waiter *waiter)
+{
+	spin_lock(&shard->lock);
+	waiter->tickets[i] = ++shard->ticket;
+	if (mmu_shard_busy(shard, waiter, waiter->tickets[i]))
+		__set_bit(i, &waiter->busy);
+	spin_unlock(&shard->lock);
+}
+
+static bool mmu_shard_waits(struct mmu_notifier_shard *shard, unsigned int i,
+			    const struct mmu_active_waiter *waiter)
+{
+	bool busy;
+
+	spin_lock(&shard->lock);
+	busy = mmu_shard_busy(shard, waiter, waiter->tickets[i]);
 	spin_unlock(&shard->lock);
 	return busy;
 }
 
-static void mmu_shard_wait(struct mmu_notifier_shard *shard, unsigned long start,
-			   unsigned long last)
+/*
+ * Ends, because no range is added to those before the tickets and each of them
+ * ends without waiting for us: nothing may wait here while it holds a lock that
+ * an invalidation needs.
+ */
+static void mmu_active_wait_drawn(struct mmu_notifier_subscriptions *subs,
+				  struct mmu_active_waiter *waiter)
 {
-	unsigned long ticket;
+	unsigned int i;
 
-	spin_lock(&shard->lock);
-	ticket = ++shard->ticket;
-	spin_unlock(&shard->lock);
-
-	if (!mmu_shard_busy(shard, start, last, ticket))
+	if (!waiter->busy)
 		return;
-	trace_mmu_notifier_wait(shard->subs->mm, start, last);
-	/*
-	 * Ends, because no range is added to those before @ticket and each of
-	 * them ends without waiting for us: nothing may wait here while it
-	 * holds a lock that an invalidation needs.
-	 */
-	wait_event(shard->subs->range_wait,
-		   !mmu_shard_busy(shard, start, last, ticket));
+	trace_mmu_notifier_wait(subs->mm, waiter->start, waiter->last);
+	for_each_set_bit(i, &waiter->busy, subs->nr_shards)
+		wait_event(subs->range_wait,
+			   !mmu_shard_waits(&subs->shards[i], i, waiter));
 }
 
 /**
@@ -84,23 +119,23 @@ static void mmu_shard_wait(struct mmu_notifier_shard *shard, unsigned long start
  * @last: last address of interest
  *
  * May miss a range that is just being linked: its callbacks have not run yet.
- * So it is for those who will notice these callbacks.
+ * So it is for those who will notice these callbacks. Ranges that are linked
+ * after the call are not waited for: all tickets are drawn before the first wait.
  *
  * Context: sleeps.
  */
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last)
 {
+	struct mmu_active_waiter waiter = { .start = start, .last = last };
 	unsigned int i;
 
 	might_sleep();
-	for (i = 0; i < subs->nr_shards; i++) {
-		struct mmu_notifier_shard *shard = &subs->shards[i];
-
+	for (i = 0; i < subs->nr_shards; i++)
 		/* Pairs with the release in mmu_active_unlink(). */
-		if (smp_load_acquire(&shard->ranges.first))
-			mmu_shard_wait(shard, start, last);
-	}
+		if (smp_load_acquire(&subs->shards[i].ranges.first))
+			mmu_shard_draw(&subs->shards[i], i, &waiter);
+	mmu_active_wait_drawn(subs, &waiter);
 }
 
 /**
@@ -114,12 +149,84 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
  */
 void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs)
 {
+	struct mmu_active_waiter waiter = { .last = ULONG_MAX };
 	unsigned int i;
 
+	mmu_active_might_wait();
 	might_sleep();
 	for (i = 0; i < subs->nr_shards; i++)
-		mmu_shard_wait(&subs->shards[i], 0, ULONG_MAX);
+		mmu_shard_draw(&subs->shards[i], i, &waiter);
+	mmu_active_wait_drawn(subs, &waiter);
 }
+
+static bool mmu_shard_overlaps(struct mmu_notifier_shard *shard, unsigned long start,
+			       unsigned long last)
+{
+	struct mmu_notifier_range *range;
+
+	/* Pairs with the release in mmu_active_unlink(). */
+	if (!smp_load_acquire(&shard->ranges.first))
+		return false;
+	guard(spinlock)(&shard->lock);
+	hlist_for_each_entry(range, &shard->ranges, link)
+		if (mmu_range_overlaps(range, start, last))
+			return true;
+	return false;
+}
+
+/**
+ * mmu_notifier_range_is_valid() - is no change under way that overlaps?
+ * @mm: that the caller has a notifier on
+ * @start: first address
+ * @end: first address behind
+ *
+ * With mmu_notifier_range_wait_valid() this spares a list notifier counts of active
+ * ranges. All it needs is a sequence of its own, which its start callback changes
+ * under the lock that protects its mappings. A fault of the device reads the
+ * sequence (s), asks here or waits there (w), looks the page up, takes the lock, and
+ * uses the page if the sequence is the same. The range became active before its
+ * callback changed the sequence; so a fault whose s saw that change sees the range at
+ * w, or what it did to the page tables.
+ *
+ * Context: any but hard and soft interrupts; not under a lock that is taken in one.
+ * Return: true if none was active; it can be again at any time.
+ */
+bool mmu_notifier_range_is_valid(struct mm_struct *mm, unsigned long start,
+				 unsigned long end)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	unsigned int i;
+
+	/* The caller's sequence before the ranges: s before w. */
+	smp_mb();
+	for (i = 0; i < subs->nr_shards; i++)
+		if (mmu_shard_overlaps(&subs->shards[i], start, end - 1))
+			return false;
+	return true;
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_range_is_valid);
+
+/**
+ * mmu_notifier_range_wait_valid() - wait for the changes that are under way and overlap
+ * @mm: that the caller has a notifier on
+ * @start: first address
+ * @end: first address behind
+ *
+ * See mmu_notifier_range_is_valid(). Does not wait for changes that begin later.
+ *
+ * Context: sleeps; not in a callback, nor under a lock that one takes.
+ */
+void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
+				   unsigned long end)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+
+	smp_mb();
+	mmu_active_might_wait();
+	if (unlikely(!mmu_active_none(subs)))
+		mmu_active_wait(subs, start, end - 1);
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_range_wait_valid);
 
 /**
  * mmu_active_lock_all() - take all shard locks, to change the interval tree

@@ -11,9 +11,13 @@
  * That is expensive, thousands of locks, and some drivers insert and remove an
  * interval notifier for each page fault. So the mm stays armed for a second
  * after its last user left, or for a hundred times the CPU time of arming if that
- * is more: who comes back just too late each time spends a hundredth of the time
- * on it. Disarming needs no lock of the mm: what is in flight stays in the
+ * is more. Disarming needs no lock of the mm: what is in flight stays in the
  * active set until its end, which goes by the range.
+ *
+ * Arming also holds up other processes that map the same files. A process that
+ * comes back after each disarming must not do that to them for ever: every time
+ * it is armed again, the time that it stays so doubles, and after the sixth time
+ * it is not disarmed any more.
  *
  * The state itself lives until the mm is freed. Its address never changes, and
  * arming again needs no memory and ignores signals: it cannot fail.
@@ -32,6 +36,7 @@
 #define MMU_NOTIFIER_IDLE_MIN_NS	(1 * (u64)NSEC_PER_SEC)
 #define MMU_NOTIFIER_IDLE_MAX_NS	(60 * (u64)NSEC_PER_SEC)
 #define MMU_NOTIFIER_IDLE_FACTOR	100
+#define MMU_NOTIFIER_MAX_REARMED	6
 
 /* Later is fine, sooner is not. */
 static unsigned long disarm_delay(struct mmu_notifier_subscriptions *subs)
@@ -118,17 +123,29 @@ static bool mmu_notifier_hold(struct mm_struct *mm)
 	return armed;
 }
 
+/* How long it stays armed without users, when arming took @cost_ns. */
+static unsigned long mmu_notifier_idle(const struct mmu_notifier_subscriptions *subs,
+				       u64 cost_ns)
+{
+	u64 idle_ns = clamp(MMU_NOTIFIER_IDLE_FACTOR * cost_ns,
+			    MMU_NOTIFIER_IDLE_MIN_NS, MMU_NOTIFIER_IDLE_MAX_NS);
+
+	return nsecs_to_jiffies(idle_ns << subs->nr_rearmed);
+}
+
 static void mmu_notifier_set_armed(struct mm_struct *mm,
 				   struct mmu_notifier_subscriptions *subs,
 				   u64 began)
 {
 	unsigned long tagged = (unsigned long)subs | MMU_NOTIFIER_ARMED;
-	u64 idle_ns = MMU_NOTIFIER_IDLE_FACTOR * (task_sched_runtime(current) - began);
+	u64 cost_ns = task_sched_runtime(current) - began;
 
 	spin_lock(&subs->lock);
 	subs->nr_users++;
-	subs->idle_jiffies = nsecs_to_jiffies(clamp(idle_ns, MMU_NOTIFIER_IDLE_MIN_NS,
-						    MMU_NOTIFIER_IDLE_MAX_NS));
+	/* Zero when it is armed for the first time. */
+	if (subs->idle_jiffies)
+		subs->nr_rearmed++;
+	subs->idle_jiffies = mmu_notifier_idle(subs, cost_ns);
 	/*
 	 * Published by the locks that are dropped next; for those who look
 	 * without any of them, release what the pointer leads to.
@@ -224,8 +241,8 @@ EXPORT_SYMBOL_GPL(mmu_notifier_arm);
  * mmu_notifier_disarm() - undo one mmu_notifier_arm()
  * @mm: the mm
  *
- * The mm is disarmed a second after the last user left, or later if arming it
- * took more than 10 ms.
+ * The mm is disarmed a second after the last user left; later if arming it took
+ * more than 10 ms, or was done several times; and not at all after the sixth time.
  *
  * Context: any but hard and soft interrupts.
  */
@@ -237,7 +254,8 @@ void mmu_notifier_disarm(struct mm_struct *mm)
 	if (!WARN_ON_ONCE(!subs->nr_users) && !--subs->nr_users) {
 		subs->idle_since = jiffies;
 		/* An address space that is gone has nothing to gain. */
-		if (!subs->disarm_pending && atomic_read(&mm->mm_users)) {
+		if (!subs->disarm_pending && atomic_read(&mm->mm_users) &&
+		    subs->nr_rearmed < MMU_NOTIFIER_MAX_REARMED) {
 			subs->disarm_pending = true;
 			mmgrab(mm);
 			queue_delayed_work(system_unbound_wq, &subs->disarm_work,

@@ -267,6 +267,9 @@ static bool mmu_check_covered(struct mm_struct *mm, unsigned long start,
 	for (range = current->mmu_notifier_ranges; range; range = range->frozen.outer) {
 		if (range->mm != mm || range->start > start || range->end < end)
 			continue;
+		/* Announces that nothing is taken away: so it allows nothing. */
+		if (range->event == MMU_NOTIFY_SPLIT)
+			continue;
 		if (!range->frozen.suppressed)
 			return true;
 		*site = range->frozen.site;

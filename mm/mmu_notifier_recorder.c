@@ -73,6 +73,7 @@ struct recorder_open {
 /* One open file. */
 struct recorder {
 	struct mmu_notifier list_sub;
+	struct mmu_notifier tlb_sub;
 	struct mmu_interval_notifier interval_sub;
 	struct pid_namespace *pidns;	/* of the opener, for the tids */
 
@@ -266,7 +267,7 @@ static int recorder_test_young(struct mmu_notifier *sub, struct mm_struct *mm,
 static void recorder_tlbs(struct mmu_notifier *sub, struct mm_struct *mm,
 			  unsigned long start, unsigned long end)
 {
-	struct recorder *rec = container_of(sub, struct recorder, list_sub);
+	struct recorder *rec = container_of(sub, struct recorder, tlb_sub);
 
 	if (READ_ONCE(rec->mode) & MMU_RECORDER_RECORD_TLB)
 		recorder_note(rec, MMU_RECORDER_TLB, start, end);
@@ -279,6 +280,10 @@ static const struct mmu_notifier_ops recorder_list_ops = {
 	.test_young = recorder_test_young,
 	.invalidate_range_start = recorder_start,
 	.invalidate_range_end = recorder_end,
+};
+
+/* Nobody may ask for ranges and for flushes of the TLB at once. */
+static const struct mmu_notifier_ops recorder_tlb_ops = {
 	.arch_invalidate_secondary_tlbs = recorder_tlbs,
 };
 
@@ -474,6 +479,7 @@ static void recorder_detach(struct recorder *rec)
 	recorder_remove_interval(rec);
 	if (!rec->attached)
 		return;
+	mmu_notifier_unregister(&rec->tlb_sub, rec->tlb_sub.mm);
 	mmu_notifier_unregister(&rec->list_sub, rec->list_sub.mm);
 	rec->attached = false;
 
@@ -490,6 +496,12 @@ static int recorder_attach_mm(struct recorder *rec, struct mm_struct *mm)
 
 	rec->list_sub.ops = &recorder_list_ops;
 	ret = mmu_notifier_register(&rec->list_sub, mm);
+	if (ret)
+		return ret;
+	rec->tlb_sub.ops = &recorder_tlb_ops;
+	ret = mmu_notifier_register(&rec->tlb_sub, mm);
+	if (ret)
+		mmu_notifier_unregister(&rec->list_sub, mm);
 	rec->attached = !ret;
 	return ret;
 }

@@ -85,6 +85,13 @@ enum mmu_notifier_event {
 	 * &mmu_notifier_range.owner, or taken back from one (owner is NULL)
 	 */
 	MMU_NOTIFY_EXCLUSIVE,
+	/**
+	 * @MMU_NOTIFY_SPLIT: a huge page of anonymous memory gets an entry for each
+	 * of its pages. They keep their content and their rights, so a subscriber
+	 * may keep what it has, and need not set the sequence either. One that
+	 * does not know this event treats it as a clear.
+	 */
+	MMU_NOTIFY_SPLIT,
 };
 
 /* In &mmu_notifier_range.flags: the callbacks may sleep. Set by start. */
@@ -193,6 +200,7 @@ struct mmu_notifier_ops {
  * @ops: set by the owner before registration
  * @mm: the mm; a reference on its mm_count is held until it is unregistered
  * @free_work: for mmu_notifier_put()
+ * @put_period: for mmu_notifier_synchronize()
  * @users: how many mmu_notifier_get() share it; under the subscriptions' lock
  * @generation: counts registrations of the mm. A pair that began before this
  *	one does not call it, neither at start nor at end
@@ -204,7 +212,8 @@ struct mmu_notifier {
 	struct hlist_node hlist;
 	const struct mmu_notifier_ops *ops;
 	struct mm_struct *mm;
-	struct work_struct free_work;
+	struct rcu_work free_work;
+	unsigned int put_period;
 	unsigned int users;
 	unsigned long generation;
 	bool removing;
@@ -274,6 +283,18 @@ struct mmu_interval_notifier_ops {
 	 * Context: as @invalidate; the notifier is still inserted.
 	 */
 	void (*invalidate_finish)(struct mmu_interval_notifier_finish *finish);
+
+	/**
+	 * @age: optional. Has the device accessed a page of [@start, @end), which
+	 * lies in the interval, since it was last asked to forget that? With @clear
+	 * it forgets it now. An estimate will do.
+	 *
+	 * Context: page-table lock held, must not sleep; invalidations can run at
+	 * the same time.
+	 * Return: true if it has.
+	 */
+	bool (*age)(struct mmu_interval_notifier *interval_sub,
+		    unsigned long start, unsigned long end, bool clear);
 };
 
 /**
@@ -299,6 +320,7 @@ struct mmu_interval_notifier {
 
 #ifdef CONFIG_LOCKDEP
 extern struct lockdep_map __mmu_notifier_invalidate_range_start_map;
+extern struct lockdep_map __mmu_notifier_active_map;
 #endif
 
 /**
@@ -385,6 +407,10 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *interval_s
 					unsigned long start, unsigned long length,
 					const struct mmu_interval_notifier_ops *ops);
 void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub);
+bool mmu_notifier_range_is_valid(struct mm_struct *mm, unsigned long start,
+				 unsigned long end);
+void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
+				   unsigned long end);
 unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub);
 
 /**
@@ -538,6 +564,7 @@ mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 		__mmu_notifier_invalidate_range_start(range);
 	}
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	lock_map_acquire_read(&__mmu_notifier_active_map);
 }
 
 /**
@@ -563,6 +590,8 @@ mmu_notifier_invalidate_range_start_nonblock(struct mmu_notifier_range *range)
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 	if (ret)
 		mmu_notifier_debug_end(range);
+	else
+		lock_map_acquire_read(&__mmu_notifier_active_map);
 	return ret;
 }
 
@@ -582,6 +611,7 @@ mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 		might_sleep();
 	if (unlikely(range->shard))
 		__mmu_notifier_invalidate_range_end(range);
+	lock_map_release(&__mmu_notifier_active_map);
 	mmu_notifier_debug_end(range);
 }
 

@@ -6,6 +6,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/sched/mm.h>
+#include <linux/vmalloc.h>
 
 #include "mmu_notifier_fixture.h"
 
@@ -95,6 +96,54 @@ static void all_are_posted_before_any_is_finished(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 4, clock);
 	KUNIT_EXPECT_EQ(test, 0, tp[2].started);
 	test_remove_all(tp);
+}
+
+#define NR_MANY		100000
+
+struct test_one_of_many {
+	struct mmu_interval_notifier mni;
+	struct mmu_interval_notifier_finish finish;
+	int nr_finished;
+};
+
+static bool test_many_start(struct mmu_interval_notifier *mni,
+			    const struct mmu_notifier_range *range, unsigned long seq,
+			    struct mmu_interval_notifier_finish **finish)
+{
+	mmu_interval_set_seq(mni, seq);
+	*finish = &container_of(mni, struct test_one_of_many, mni)->finish;
+	return true;
+}
+
+static void test_many_finish(struct mmu_interval_notifier_finish *finish)
+{
+	container_of(finish, struct test_one_of_many, finish)->nr_finished++;
+}
+
+static const struct mmu_interval_notifier_ops test_many_ops = {
+	.invalidate_start = test_many_start,
+	.invalidate_finish = test_many_finish,
+};
+
+static void one_range_posts_to_a_hundred_thousand(struct kunit *test)
+{
+	struct test_one_of_many *many = vcalloc(NR_MANY, sizeof(*many));
+	int i, wrong = 0;
+
+	KUNIT_ASSERT_NOT_NULL(test, many);
+	for (i = 0; i < NR_MANY; i++) {
+		if (mmu_interval_notifier_insert(&many[i].mni, mmu_test_mm(test), PG(i),
+						 PG(1), &test_many_ops))
+			break;
+	}
+	KUNIT_EXPECT_EQ(test, NR_MANY, i);
+	mmu_test_invalidate(test, 0, NR_MANY);
+	while (i--) {
+		wrong += many[i].nr_finished != 1;
+		mmu_interval_notifier_remove(&many[i].mni);
+	}
+	KUNIT_EXPECT_EQ(test, 0, wrong);
+	vfree(many);
 }
 
 static void list_notifiers_run_before_it_is_finished(struct kunit *test)
@@ -249,7 +298,7 @@ static void regress_remove_waits_for_all_that_posted(struct kunit *test)
 		inv[i].first_page = i + 1;
 		inv[i].nr_pages = 1;
 		mmu_test_run(test, &inv[i]);
-		wait_for_completion(&ts->posts[i].entered);
+		mmu_test_await(test, &ts->posts[i].entered);
 	}
 	remover.arg = &ts->mni;
 	mmu_test_run(test, &remover);
@@ -342,6 +391,7 @@ static void ops_are_of_one_kind(struct kunit *test)
 
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(all_are_posted_before_any_is_finished),
+	KUNIT_CASE(one_range_posts_to_a_hundred_thousand),
 	KUNIT_CASE(list_notifiers_run_before_it_is_finished),
 	KUNIT_CASE(one_phase_is_enough_if_it_says_so),
 	KUNIT_CASE(remove_waits_for_what_was_posted),

@@ -229,7 +229,7 @@ static void removals_wait_each_for_its_own(struct kunit *test)
 		};
 		mmu_test_insert(test, &ti[i], 10 * i, 5);
 		mmu_test_run(test, &inv[i]);
-		wait_for_completion(&entered[i]);
+		mmu_test_await(test, &entered[i]);
 		mmu_test_run(test, &remover[i]);
 		mmu_test_wait_removing(test, &ti[i]);
 	}

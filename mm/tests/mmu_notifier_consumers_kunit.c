@@ -6,8 +6,8 @@
  *   message, and sleeps until the answer is there.
  * - GRU: a translation buffer without references to pages, filled in atomic
  *   context; the notifier is shared by mmu_notifier_get() and _put().
- * - KVM: a sequence and a count of active invalidations of its own, and age
- *   callbacks.
+ * - KVM: a sequence of its own, and age callbacks. Instead of counting the active
+ *   ranges it asks the core for them.
  *
  * They keep translations in a table, by page number of the mapping, and what
  * counts is: no translation is left when its page is.
@@ -381,15 +381,15 @@ static void put_from_a_callback(struct kunit *test)
 
 /* KVM */
 
-static void kvm_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
+static int kvm_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	struct consumer *c = consumer_of(mn);
 
 	spin_lock(&c->lock);
-	/* First the sequence: who sees the count gone must see it changed. */
 	c->seq++;
-	c->nr_active--;
+	consumer_flush(c, range->start, range->end);
 	spin_unlock(&c->lock);
+	return 0;
 }
 
 static unsigned long kvm_pages(struct consumer *c, unsigned long start,
@@ -427,8 +427,7 @@ static int kvm_test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 }
 
 static const struct mmu_notifier_ops kvm_ops = {
-	.invalidate_range_start = gru_start,
-	.invalidate_range_end = kvm_end,
+	.invalidate_range_start = kvm_start,
 	.clear_flush_young = kvm_clear_young,
 	.clear_young = kvm_clear_young,
 	.test_young = kvm_test_young,
@@ -440,7 +439,7 @@ static bool kvm_map(struct consumer *c, int i, unsigned long seq, struct page *p
 	bool mapped = false;
 
 	spin_lock(&c->lock);
-	if (!c->nr_active && c->seq == seq) {
+	if (c->seq == seq) {
 		c->table[i] = page;
 		c->accessed |= BIT(i);
 		mapped = true;
@@ -452,11 +451,12 @@ static bool kvm_map(struct consumer *c, int i, unsigned long seq, struct page *p
 static bool kvm_fault(struct kunit *test, struct consumer *c, int i, bool collide)
 {
 	unsigned long seq = READ_ONCE(c->seq);
+	unsigned long addr = c->base + PG(i);
 	struct page *page;
 	bool mapped;
 
-	/* The sequence before the page: the lock in kvm_end() is its partner. */
-	smp_rmb();
+	/* The sequence before the ranges, and these before the page. */
+	mmu_notifier_range_wait_valid(c->mn.mm, addr, addr + PAGE_SIZE);
 	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(c->base + PG(i), 1, FOLL_WRITE, &page));
 	if (collide)
 		KUNIT_EXPECT_EQ(test, 0, consumer_discard(c, i, 1));
@@ -478,6 +478,47 @@ static void kvm_fault_that_collides_starts_again(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, now, c.table[3]);
 	put_page(now);
 	mmu_notifier_unregister(&c.mn, current->mm);
+}
+
+struct kvm_vcpu {
+	struct consumer *c;
+	struct mm_struct *mm;
+	bool mapped;
+};
+
+static void do_kvm_fault(struct mmu_test_thread *thread)
+{
+	struct kvm_vcpu *vcpu = thread->arg;
+
+	kthread_use_mm(vcpu->mm);
+	vcpu->mapped = kvm_fault(thread->test, vcpu->c, 3, false);
+	kthread_unuse_mm(vcpu->mm);
+}
+
+/* It finds the page as it is after the change, and at the first attempt. */
+static void kvm_fault_waits_for_the_range_it_meets(struct kunit *test)
+{
+	struct consumer c;
+	struct kvm_vcpu vcpu = { .c = &c };
+	struct mmu_test_thread fault = { .fn = do_kvm_fault, .arg = &vcpu };
+	struct mmu_notifier_range range;
+
+	consumer_register(test, &c, &kvm_ops);
+	vcpu.mm = current->mm;
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vcpu.mm, c.base + PG(3),
+				c.base + PG(4));
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_test_run(test, &fault);
+	mmu_test_wait_awaited(test, &range);
+	KUNIT_EXPECT_FALSE(test, completion_done(&fault.done));
+	KUNIT_EXPECT_NULL(test, c.table[3]);
+	/* Elsewhere it would have nothing to wait for. */
+	KUNIT_EXPECT_TRUE(test, mmu_notifier_range_is_valid(vcpu.mm, c.base + PG(5),
+							    c.base + PG(6)));
+	mmu_notifier_invalidate_range_end(&range);
+	mmu_test_join(test, &fault);
+	KUNIT_EXPECT_TRUE(test, vcpu.mapped);
+	mmu_notifier_unregister(&c.mn, vcpu.mm);
 }
 
 static void kvm_age_is_of_cpu_or_guest(struct kunit *test)
@@ -505,6 +546,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(gru_last_put_frees_once),
 	KUNIT_CASE(put_from_a_callback),
 	KUNIT_CASE(kvm_fault_that_collides_starts_again),
+	KUNIT_CASE(kvm_fault_waits_for_the_range_it_meets),
 	KUNIT_CASE(kvm_age_is_of_cpu_or_guest),
 	{}
 };

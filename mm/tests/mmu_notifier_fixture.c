@@ -16,7 +16,8 @@ void mmu_test_stop(struct completion *entered, struct completion *leave)
 	if (!entered)
 		return;
 	complete(entered);
-	wait_for_completion(leave);
+	/* A test that failed lets nobody go; its threads have to end all the same. */
+	wait_for_completion_timeout(leave, 2 * TEST_TIMEOUT);
 }
 
 int mmu_test_list_start(struct mmu_notifier *mn,
@@ -180,6 +181,13 @@ void mmu_test_do_register(struct mmu_test_thread *thread)
 	mmu_test_register(thread->test, thread->arg);
 }
 
+/* Until another thread has come so far; with a limit. */
+void mmu_test_await(struct kunit *test, struct completion *there)
+{
+	KUNIT_ASSERT_TRUE_MSG(test, wait_for_completion_timeout(there, TEST_TIMEOUT),
+			      "waited in vain");
+}
+
 /* Until somebody waits for @range, which is ours and stays where it is. */
 void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
 {
@@ -197,7 +205,7 @@ void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv)
 	struct mmu_test_state *tm = test->priv;
 
 	mmu_test_run(test, inv);
-	wait_for_completion(&tm->entered);
+	mmu_test_await(test, &tm->entered);
 }
 
 /* As if it had been idle for long: the work runs now and finds it so. */

@@ -96,6 +96,7 @@ void mmu_test_do_invalidate(struct mmu_test_thread *thread);
 void mmu_test_do_remove(struct mmu_test_thread *thread);
 void mmu_test_do_read_begin(struct mmu_test_thread *thread);
 void mmu_test_do_register(struct mmu_test_thread *thread);
+void mmu_test_await(struct kunit *test, struct completion *there);
 void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range);
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti);
 void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv);

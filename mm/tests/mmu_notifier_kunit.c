@@ -314,7 +314,7 @@ static void walkers_are_waited_for_after_who_they_came_for(struct kunit *test)
 	mmu_test_register(test, &aged);
 	mmu_notifier_unregister(&aged.mn, mm);
 	mmu_test_run(test, &walker);
-	wait_for_completion(&test_walker_is_there);
+	mmu_test_await(test, &test_walker_is_there);
 	mmu_notifier_unregister(&other, mm);
 	KUNIT_EXPECT_TRUE(test, READ_ONCE(test_walker_left));
 	mmu_test_join(test, &walker);

@@ -89,6 +89,7 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 	unsigned long start = max((index << IB_ODP_CHUNK_SHIFT) + odp->skew,
 				  ib_umem_start(odp));
 	unsigned long length = ib_umem_odp_chunk_end(odp, addr) - start;
+	struct mm_struct *mm = odp->umem.owning_mm;
 	struct ib_odp_chunk *chunk;
 	int ret;
 
@@ -100,8 +101,12 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 	INIT_LIST_HEAD(&chunk->reap_entry);
 	refcount_set(&chunk->refs, 1);
 	/* From here on it is called for invalidations, and has nothing yet. */
-	ret = mmu_interval_notifier_insert(&chunk->notifier, odp->umem.owning_mm,
-					   start, length, &ib_odp_chunk_ops);
+	ret = -EFAULT;
+	if (mmget_not_zero(mm)) {
+		ret = mmu_interval_notifier_insert(&chunk->notifier, mm, start, length,
+						   &ib_odp_chunk_ops);
+		mmput_async(mm);
+	}
 	if (!ret)
 		return chunk;
 	chunk_free(chunk);

@@ -240,6 +240,12 @@ static bool chunk_invalidate_start(struct mmu_interval_notifier *mni,
 	unsigned long start = max(range->start, ib_odp_chunk_start(chunk));
 	unsigned long end = min(range->end, ib_odp_chunk_end(chunk));
 
+	/*
+	 * The pages stay, and a fault that is under way may use them. A mapping of
+	 * 2 MiB stays whole, until a page of it goes.
+	 */
+	if (range->event == MMU_NOTIFY_SPLIT)
+		return true;
 	if (!chunk_lock(chunk, range))
 		return false;
 	mmu_interval_set_seq(mni, cur_seq);

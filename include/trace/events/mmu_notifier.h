@@ -23,6 +23,7 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_SOFT_DIRTY);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_RELEASE);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_MIGRATE);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_SPLIT);
 
 #define mmu_notifier_event_names					\
 	{ MMU_NOTIFY_UNMAP,		"unmap" },			\
@@ -32,7 +33,8 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
 	{ MMU_NOTIFY_SOFT_DIRTY,	"soft-dirty" },			\
 	{ MMU_NOTIFY_RELEASE,		"release" },			\
 	{ MMU_NOTIFY_MIGRATE,		"migrate" },			\
-	{ MMU_NOTIFY_EXCLUSIVE,		"exclusive" }
+	{ MMU_NOTIFY_EXCLUSIVE,		"exclusive" },			\
+	{ MMU_NOTIFY_SPLIT,		"split" }
 
 TRACE_EVENT(mmu_notifier_start,
 	TP_PROTO(const struct mmu_notifier_range *range, unsigned int nr_called,

@@ -111,6 +111,7 @@ static void what_takes_nothing_is_no_zap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
 	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, SZ_64K);
 	test_event(test, MMU_NOTIFY_SOFT_DIRTY, addr, SZ_64K);
+	test_event(test, MMU_NOTIFY_SPLIT, addr, SZ_64K);
 	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
 	/* One page can be written: that one, and no other. */
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_16K, 1, IB_ODP_FAULT_WRITE));
@@ -120,6 +121,37 @@ static void what_takes_nothing_is_no_zap(struct kunit *test)
 	/* mprotect() says one thing for all it does. */
 	test_event(test, MMU_NOTIFY_PROTECTION_VMA, addr, SZ_32K);
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
+	ib_umem_odp_release(odp);
+}
+
+/* The process gives back a page of the huge page that is not in the region. */
+static void split_of_a_huge_page_takes_nothing(struct kunit *test)
+{
+	unsigned long addr = ALIGN(test_mmap(test, 2 * PMD_SIZE, PROT_READ | PROT_WRITE),
+				   PMD_SIZE);
+	struct ib_umem_odp *odp = test_get(test, addr + SZ_64K, SZ_1M, TEST_ACCESS,
+					   &test_ops);
+	struct test_odp *to = test->priv;
+	struct page *page;
+	bool huge;
+
+	KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr, PMD_SIZE, MADV_HUGEPAGE));
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)addr));
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
+	huge = PageTransCompound(page);
+	put_page(page);
+	if (!huge) {
+		ib_umem_odp_release(odp);
+		kunit_skip(test, "no huge page");
+	}
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_64K, SZ_1M, 0));
+	to->zap.nr = 0;
+	KUNIT_EXPECT_EQ(test, 0, do_madvise(current->mm, addr, PAGE_SIZE, MADV_DONTNEED));
+	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
+	/* And one of the region's own. */
+	KUNIT_EXPECT_EQ(test, 0, do_madvise(current->mm, addr + SZ_128K, PAGE_SIZE,
+					    MADV_DONTNEED));
+	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	ib_umem_odp_release(odp);
 }
 
@@ -412,6 +444,7 @@ static struct kunit_case zap_cases[] = {
 	KUNIT_CASE(a_range_tells_all_and_then_waits),
 	KUNIT_CASE(who_comes_in_between_settles),
 	KUNIT_CASE(what_takes_nothing_is_no_zap),
+	KUNIT_CASE(split_of_a_huge_page_takes_nothing),
 	KUNIT_CASE(only_what_is_mapped_is_zapped),
 	KUNIT_CASE(granules_are_the_regions_and_no_chunks_share_one),
 	KUNIT_CASE(present_pages_only),

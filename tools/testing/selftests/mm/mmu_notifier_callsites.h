@@ -24,6 +24,7 @@ enum callsite_event {
 	RELEASE,
 	MIGRATE,
 	EXCLUSIVE,
+	SPLIT,
 	NR_EVENTS,
 };
 

@@ -22,7 +22,7 @@
 
 static const char * const event_names[NR_EVENTS] = {
 	"UNMAP", "CLEAR", "PROTECTION_VMA", "PROTECTION_PAGE", "SOFT_DIRTY",
-	"RELEASE", "MIGRATE", "EXCLUSIVE",
+	"RELEASE", "MIGRATE", "EXCLUSIVE", "SPLIT",
 };
 
 static const char * const kind_names[] = {
@@ -52,7 +52,7 @@ static const struct callsite callsites[] = {
 	{ "move_page_tables", UNMAP },
 	{ "madvise_free_single_vma", CLEAR,
 	  "madvise_dontneed_free madvise_vma_behavior" },
-	{ "__split_huge_pmd", CLEAR },
+	{ "__split_huge_pmd", SPLIT },
 	{ "__split_huge_pud", CLEAR, NULL,
 	  "only device memory (DAX, VFIO) is mapped by huge PUDs" },
 	{ "move_pages_huge_pmd", CLEAR },

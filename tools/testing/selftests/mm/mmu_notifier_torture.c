@@ -253,6 +253,7 @@ static const struct counter {
 	[MMU_TORTURE_STARTS] = { "starts", true },
 	[MMU_TORTURE_ENDS] = { "ends", true },
 	[MMU_TORTURE_INVALIDATES] = { "invalidates", true },
+	[MMU_TORTURE_POSTED] = { "posted", true },
 	[MMU_TORTURE_SLEEPS] = { "sleeps", true },
 	[MMU_TORTURE_RANGES] = { "ranges", true },
 	[MMU_TORTURE_RANGES_UNLOCKED] = { "ranges_unlocked", true },
