@@ -86,7 +86,7 @@ static void mm_locks_init(struct mm_locks *locks, struct mm_struct *mm, bool int
 
 	*locks = (struct mm_locks){ .mm = mm, .interruptible = interruptible };
 	locks->objects = kvmalloc_array(max, sizeof(*locks->objects),
-					GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+					GFP_KERNEL | __GFP_NOWARN);
 	if (!ZERO_OR_NULL_PTR(locks->objects))
 		locks->max = max;
 	locks->complete = true;
