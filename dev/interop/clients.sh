@@ -32,8 +32,6 @@ has_cap() {
 	esac
 }
 
-listening() { [ -n "$(ss -Hltn "sport = :$1")" ]; }
-
 # How many there were, so that a list that was cut short is seen.
 finished() {
 	echo "done $(grep -cE '^(pass|fail|skip) ' "$RESULTS")" >>"$RESULTS"

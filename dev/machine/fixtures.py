@@ -45,7 +45,6 @@ mark() {{ echo "fixture: $1" >/dev/kmsg; }}
 crash() {{ echo "$1" >{CRASH}; }}
 commit() {{ echo "$1" >/sys/module/faulty/parameters/commit; }}
 hold() {{ echo "$1" >/sys/module/faulty/parameters/seconds; commit hold_cpu; }}
-reported() {{ dmesg | grep -q "$1"; }}
 """
 STALL = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
 # name, command, what the report must say ("": nothing is reported).  wait_under_lock

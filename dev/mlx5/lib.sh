@@ -39,12 +39,24 @@ traffic() {
 	! grep ^fail /tmp/traffic && grep -q ^pass /tmp/traffic
 }
 
-# Endless traffic in the background, for what happens beside it.
+flowing() { [ "$(ctl "$1" get messages)" -gt "$2" ]; }
+
+# The driver has found out that an adapter does not answer.
+noticed() { await 60 reported "$1: poll_health" || die "the driver did not notice"; }
+
+# Endless traffic in the background, for what happens beside it; $job is to be killed.
 background() {
+	local before
+	before=$(ctl "$1" get messages)
+	endless "$@" & job=$!
+	await 60 flowing "$1" $((before + 100)) || die "no traffic in the background"
+}
+
+endless() {
 	local dev=$1
 	while :; do
 		ibv_rc_pingpong -d "$dev" -n 100000 ${2:+"$2"} >/dev/null 2>&1 &
-		sleep 0.3
+		await 15 listening 18515
 		ibv_rc_pingpong -d "$dev" -n 100000 ${2:+"$2"} 127.0.0.1 >/dev/null 2>&1
 		kill %% 2>/dev/null
 		wait %% 2>/dev/null

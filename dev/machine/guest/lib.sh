@@ -11,3 +11,7 @@ await() {
 		sleep 0.1
 	done
 }
+
+# What can be awaited: a server's port, a line of the kernel's log.
+listening() { [ -n "$(ss -Hltn "sport = :$1")" ]; }
+reported() { dmesg | grep -q "$1"; }

@@ -5,8 +5,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 traffic || die "no traffic before"
-background mlx5_0 & job=$!
-sleep 1
+background mlx5_0
 ctl eject || die "no eject"
 gone() { [ -z "$(functions)" ]; }
 await 60 gone || die "the adapter is still there"

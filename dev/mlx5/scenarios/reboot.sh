@@ -10,7 +10,7 @@ if [ "$(ctl scratch)" = 0 ]; then
 	python3 "$HERE/multicast.py" mlx5_0 hold >/tmp/member &
 	await 60 test -s /tmp/member || die "no member of a multicast group"
 	ctl scratch "$(cat /tmp/member)"
-	background mlx5_0 & sleep 1
+	background mlx5_0
 	# Without a word to the driver, which would detach and destroy everything.
 	echo b >/proc/sysrq-trigger
 	sleep 60

@@ -24,7 +24,7 @@ echo "reset by vectors $vectors"
 # To its driver it is gone; there is no way back in a test.  Let it notice first, or
 # it waits for answers with its locks held.
 ctl remove
-sleep 5
+noticed "$address"
 pkill -9 -f striking.py
 echo 1 >"/sys/bus/pci/devices/$address/remove" || die "the driver did not let go"
 none_left || die "the RDMA device is left"

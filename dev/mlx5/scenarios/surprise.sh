@@ -9,13 +9,12 @@ mapfile -t address < <(functions)
 gone=$(basename "/sys/bus/pci/devices/${address[0]}/infiniband/"*)
 there=$(basename "/sys/bus/pci/devices/${address[1]}/infiniband/"*)
 traffic || die "no traffic before"
-background "$gone" & job=$!
-sleep 1
+background "$gone"
 python3 "$HERE/faulting.py" "$there" "$gone" >/tmp/faulting & waiting=$!
 await 20 grep -q waiting /tmp/faulting || die "no page fault"
 ctl "${address[0]}" remove || die "no removal"
 wait $waiting || die "regress_gone: the requester: $(cat /tmp/faulting)"
-sleep 5
+noticed "${address[0]}"
 kill $job
 pkill ibv_rc_pingpong
 echo 1 >"/sys/bus/pci/devices/${address[0]}/remove" || die "the driver did not let go"
