@@ -67,14 +67,24 @@ def status(*args, **env):
                           stdin=subprocess.DEVNULL, env={**os.environ, **env}).returncode
 
 
+BUILDING = threading.Lock()             # or all who come together would build
+
+
 @functools.lru_cache(maxsize=None)
+def built(*args):
+    return tool(*args)
+
+
 def image(config):
     """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel.
 
     Built once a process, and kept apart from later builds: all of one run's tests
     are about the same kernel.
     """
-    return config if "/" in config else tool("kernels/build", "-k", config)
+    if "/" in config:
+        return config
+    with BUILDING:
+        return built("kernels/build", "-k", config)
 
 
 def adapters(opts):
@@ -99,10 +109,10 @@ def qemu_env(opts):
     return env
 
 
-@functools.lru_cache(maxsize=None)
 def our_qemu():
     """QEMU with the adapter in it, built once a process."""
-    return tool("machine/qemu", "-p")
+    with BUILDING:
+        return built("machine/qemu", "-p")
 
 
 def qemu_binary(opts):
