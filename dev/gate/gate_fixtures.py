@@ -95,7 +95,8 @@ def scrub(tally):
     tally.add("environment.is_not_taken_over", "pass" if good else "fail", f"{said}, {env}")
     for name, words, tool in (("not_from_the_environment", (), "dev/gate/check.py"),
                               ("but_from_the_command", ("FOR=mm/x.c",), "dev/gate/coverage.py")):
-        says = subprocess.run(["make", "-n", "check", *words], env={**os.environ, "MAKEFLAGS": "", "FOR": "mm/x.c"},
+        says = subprocess.run(["make", "--no-print-directory", "-n", "check", *words],
+                              env={**os.environ, "MAKEFLAGS": "", "FOR": "mm/x.c"},
                               cwd=ROOT, capture_output=True, text=True).stdout
         tally.add(f"environment.FOR_{name}", "pass" if says.startswith(tool) else "fail", says)
 

@@ -49,10 +49,11 @@ class Tally:
     def line(self):
         return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
 
-    def end(self):
+    def end(self, all_may_skip=False):
         """A tool's last line and status: where nothing passed, nothing was shown."""
         print(self.line(), flush=True)
-        sys.exit(1 if self.failed or not self.passed else 0)
+        some = self.names if all_may_skip else self.passed
+        sys.exit(1 if self.failed or not some else 0)
 
     def show(self, out=sys.stdout):
         for name, why in self.skipped:
@@ -235,7 +236,7 @@ def main():
     for path in sys.argv[1:]:
         total.merge(parse_file(path), f"{path}: " if len(sys.argv) > 2 else "")
     total.show()
-    total.end()
+    total.end(all_may_skip=True)
 
 
 if __name__ == "__main__":
