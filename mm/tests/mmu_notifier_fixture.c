@@ -7,7 +7,9 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/sched/mm.h>
+#include <linux/uaccess.h>
 
 #include "mmu_notifier_fixture.h"
 
@@ -218,4 +220,37 @@ void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *su
 	spin_unlock(&subs->lock);
 	mod_delayed_work(system_unbound_wq, &subs->disarm_work, 0);
 	flush_delayed_work(&subs->disarm_work);
+}
+
+/* Anonymous memory of the test's own thread, nothing of it present. */
+unsigned long mmu_test_map(struct kunit *test, unsigned long nr_pages)
+{
+	unsigned long base = kunit_vm_mmap(test, NULL, 0, PG(nr_pages), PROT_READ | PROT_WRITE,
+					   MAP_ANONYMOUS | MAP_PRIVATE, 0);
+
+	KUNIT_ASSERT_NE(test, 0, base);
+	return base;
+}
+
+/* To make it writable is to replace it by a copy, which is a change. */
+void mmu_test_map_zero_page(struct kunit *test, unsigned long addr)
+{
+	int value;
+
+	KUNIT_ASSERT_EQ(test, 0, get_user(value, (int __user *)addr));
+}
+
+int mmu_test_discard(unsigned long base, unsigned long first_page, unsigned long nr_pages)
+{
+	return do_madvise(current->mm, base + PG(first_page), PG(nr_pages), MADV_DONTNEED);
+}
+
+/* The page that the CPU has at @addr now, writable. */
+struct page *mmu_test_cpu_page(struct kunit *test, unsigned long addr)
+{
+	struct page *page = NULL;
+
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, FOLL_WRITE, &page));
+	put_page(page);
+	return page;
 }

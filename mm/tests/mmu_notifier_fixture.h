@@ -101,5 +101,9 @@ void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti);
 void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv);
 void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs);
+unsigned long mmu_test_map(struct kunit *test, unsigned long nr_pages);
+void mmu_test_map_zero_page(struct kunit *test, unsigned long addr);
+int mmu_test_discard(unsigned long base, unsigned long first_page, unsigned long nr_pages);
+struct page *mmu_test_cpu_page(struct kunit *test, unsigned long addr);
 
 #endif /* _MM_TESTS_MMU_NOTIFIER_FIXTURE_H */

@@ -6,11 +6,18 @@
  * - they switch an mm to interval mode once, by registering NULL, and from then on
  *   insert interval notifiers with the mmap_lock held for reading;
  * - the release callback of their list notifier waits for threads of their own
- *   that read page tables of the same mm.
+ *   that read page tables of the same mm;
+ * - the callback of an interval notifier ignores MMU_NOTIFY_RELEASE, as everything
+ *   is unmapped after it;
+ * - a notifier is resized while another one covers the same interval.
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/sched/mm.h>
+#include <linux/uaccess.h>
 
 #include "mmu_notifier_fixture.h"
 
@@ -139,6 +146,91 @@ static void release_without_interval_notifiers(struct kunit *test)
 	mmdrop(mm);
 }
 
+/* Its callback drops nothing for a release; the unmap is what it acts on. */
+struct uvm_block {
+	struct mmu_interval_notifier mni;
+	unsigned int nr;
+	enum mmu_notifier_event events[4];
+	unsigned long start;
+	unsigned long end;
+};
+
+static bool uvm_block_invalidate(struct mmu_interval_notifier *mni,
+				 const struct mmu_notifier_range *range, unsigned long seq)
+{
+	struct uvm_block *block = container_of(mni, struct uvm_block, mni);
+
+	if (block->nr < ARRAY_SIZE(block->events))
+		block->events[block->nr] = range->event;
+	block->nr++;
+	block->start = range->start;
+	block->end = range->end;
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops uvm_block_ops = {
+	.invalidate = uvm_block_invalidate,
+};
+
+/* Memory in the test's mm, which no thread of its own runs in. */
+static void do_map(struct mmu_test_thread *thread)
+{
+	unsigned long addr = PG(thread->first_page);
+
+	kthread_use_mm(thread->arg);
+	WARN_ON_ONCE(vm_mmap(NULL, addr, PG(1), PROT_READ | PROT_WRITE,
+			     MAP_ANONYMOUS | MAP_PRIVATE | MAP_FIXED, 0) != addr);
+	WARN_ON_ONCE(put_user(1, (int __user *)addr));
+	kthread_unuse_mm(thread->arg);
+}
+
+static void unmap_of_everything_follows_release(struct kunit *test)
+{
+	struct mmu_test_state *state = test->priv;
+	struct mm_struct *mm = state->mm;
+	struct mmu_test_thread map = { .fn = do_map, .arg = mm, .first_page = 0x1000 };
+	struct uvm_block block = {};
+
+	mmu_test_run(test, &map);
+	mmu_test_join(test, &map);
+	KUNIT_ASSERT_EQ(test, 0, mmu_interval_notifier_insert(&block.mni, mm, PG(0x1000), PG(1),
+							      &uvm_block_ops));
+	mmgrab(mm);
+	state->mm = NULL;
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, 2, block.nr);
+	KUNIT_EXPECT_EQ(test, MMU_NOTIFY_RELEASE, block.events[0]);
+	KUNIT_EXPECT_EQ(test, MMU_NOTIFY_UNMAP, block.events[1]);
+	KUNIT_EXPECT_EQ(test, 0, block.start);
+	KUNIT_EXPECT_EQ(test, ULONG_MAX, block.end);
+	mmu_interval_notifier_remove(&block.mni);
+	mmdrop(mm);
+}
+
+/* In place of the one that is resized, a temporary one covers the interval. */
+static void split_leaves_no_gap(struct kunit *test)
+{
+	struct mmu_test_interval old = {}, new = {}, temporary = {};
+
+	mmu_test_insert(test, &old, 10, 10);
+	mmu_test_insert(test, &new, 15, 5);
+	mmu_test_insert(test, &temporary, 10, 5);
+	mmu_interval_notifier_remove(&old.mni);
+	mmu_test_invalidate(test, 12, 1);
+	KUNIT_EXPECT_EQ(test, 1, temporary.nr_called);
+	mmu_test_insert(test, &old, 10, 5);
+	mmu_test_invalidate(test, 12, 5);
+	KUNIT_EXPECT_EQ(test, 1, old.nr_called);
+	KUNIT_EXPECT_EQ(test, 1, new.nr_called);
+	KUNIT_EXPECT_EQ(test, 2, temporary.nr_called);
+	mmu_interval_notifier_remove(&temporary.mni);
+	mmu_test_invalidate(test, 12, 5);
+	KUNIT_EXPECT_EQ(test, 2, old.nr_called);
+	KUNIT_EXPECT_EQ(test, 2, new.nr_called);
+	mmu_interval_notifier_remove(&new.mni);
+	mmu_interval_notifier_remove(&old.mni);
+}
+
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(regress_null_is_interval_mode),
 	KUNIT_CASE(regress_interval_mode_lasts),
@@ -146,6 +238,8 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(regress_insert_under_the_mmap_lock_for_reading),
 	KUNIT_CASE(regress_release_may_wait_for_a_reader),
 	KUNIT_CASE(release_without_interval_notifiers),
+	KUNIT_CASE(unmap_of_everything_follows_release),
+	KUNIT_CASE(split_leaves_no_gap),
 	{}
 };
 
