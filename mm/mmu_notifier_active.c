@@ -163,15 +163,17 @@ static bool mmu_shard_overlaps(struct mmu_notifier_shard *shard, unsigned long s
 			       unsigned long last)
 {
 	struct mmu_notifier_range *range;
+	bool overlaps = false;
 
 	/* Pairs with the release in mmu_active_unlink(). */
 	if (!smp_load_acquire(&shard->ranges.first))
 		return false;
-	guard(spinlock)(&shard->lock);
+	spin_lock(&shard->lock);
 	hlist_for_each_entry(range, &shard->ranges, link)
 		if (mmu_range_overlaps(range, start, last))
-			return true;
-	return false;
+			overlaps = true;
+	spin_unlock(&shard->lock);
+	return overlaps;
 }
 
 /**
@@ -221,6 +223,7 @@ void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
+	/* The caller's sequence before the ranges: s before w. */
 	smp_mb();
 	mmu_active_might_wait();
 	if (unlikely(!mmu_active_none(subs)))
