@@ -16,7 +16,6 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/sched/mm.h>
-#include <linux/uaccess.h>
 
 #include "mmu_notifier_fixture.h"
 

@@ -8,8 +8,8 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/uaccess.h>
 
 #include "mmu_notifier_fixture.h"
 
@@ -235,9 +235,7 @@ unsigned long mmu_test_map(struct kunit *test, unsigned long nr_pages)
 /* To make it writable is to replace it by a copy, which is a change. */
 void mmu_test_map_zero_page(struct kunit *test, unsigned long addr)
 {
-	int value;
-
-	KUNIT_ASSERT_EQ(test, 0, get_user(value, (int __user *)addr));
+	KUNIT_ASSERT_EQ(test, 0, fault_in_readable((const char __user *)addr, 1));
 }
 
 int mmu_test_discard(unsigned long base, unsigned long first_page, unsigned long nr_pages)
