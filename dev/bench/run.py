@@ -14,75 +14,24 @@ Ends with 0 if everything could be measured, whether or not targets are met.
 import concurrent.futures
 import os
 import re
-import shutil
 import struct
-import subprocess
 import sys
 import threading
 import time
 
-HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from bench import odp, plots, report, rows
+from bench.build import build_sides, compile_program, script
 from bench.report import COUNTING, OUT, results, SIDES
 from lib.common import fail, note
 from machine import vm
 
 PACKAGES = vm.PACKAGES + ("gnuplot-nox", "libc6-dev", "ccache") + odp.PACKAGES
-# What the module calls and the kernels do not export.
-SYMBOLS = ("mm_alloc", "__mmu_notifier_invalidate_range_start",
-           "__mmu_notifier_invalidate_range_end")
 VMAS, OTHERS = 60000, 20000
 CURVE = (100, 300, 1000, 3000, 10000, 30000, VMAS)
 # How many rounds the control has to let pass, and how often it is tried.
 QUIET, TRIES = 3, 3
-
-
-def run_make(folder, obj):
-    done = subprocess.run(["make", "-C", obj, f"M={folder}", "ARCH=x86_64", "CC=ccache gcc",
-                           "modules"], capture_output=True, text=True)
-    if done.returncode or "warning:" in done.stderr:
-        note(done.stdout, done.stderr)
-        fail(f"the module does not build against {obj}")
-
-
-def build_module(config):
-    """The module for that kernel, with the addresses of what it must reach."""
-    obj = vm.tool("kernels/build", "-i", config).removesuffix("/arch/x86/boot/bzImage")
-    folder = os.path.join(OUT, f"module-{config}")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(os.path.join(HERE, "module"), folder)
-    with open(os.path.join(obj, "System.map")) as file:
-        addresses = {name: address for address, _, name in map(str.split, file)
-                     if name in SYMBOLS}
-    with open(os.path.join(folder, "symbols.S"), "w") as file:
-        file.write("/* SPDX-License-Identifier: GPL-2.0 */\n")
-        for name in SYMBOLS:
-            if name not in addresses:
-                fail(f"{config}: no {name} in System.map")
-            file.write(f"\t.globl {name}\n\t.set {name}, 0x{addresses[name]}\n")
-    run_make(folder, obj)
-    return os.path.join(folder, "notifier_bench.ko")
-
-
-def build():
-    """{side: (image, module)}, and the program that makes VMAs."""
-    images = {side: vm.image(config) for side, config in SIDES.items()}
-    os.makedirs(OUT, exist_ok=True)
-    built = {side: (images[side], build_module(SIDES[side])) for side in SIDES}
-    vmas = os.path.join(OUT, "vmas")
-    if subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Werror", "-o", vmas,
-                       os.path.join(HERE, "vmas.c")]).returncode:
-        fail("dev/bench/vmas.c does not compile")
-    return built, vmas
-
-
-def script(module, commands):
-    """What the guest runs; the results of the module end up in the share."""
-    lines = ["set -e", "sysctl -q vm.max_map_count=1000000", f"insmod {module}",
-             "file=/sys/kernel/debug/notifier_bench", *commands, "cat $file >$SHARE/results"]
-    return "\n".join(lines)
 
 
 def cost_commands(vmas):
@@ -203,7 +152,7 @@ def measure(built, vmas):
 
 def notifiers():
     start = time.monotonic()
-    built, vmas = build()
+    built, vmas = build_sides(), compile_program("vmas", "vmas.c")
     note("measuring the notifiers: five minutes or so")
     data, remarks = measure(built, vmas)
     found = report.judge(rows.table(VMAS, OTHERS), data)
