@@ -80,7 +80,7 @@ demo:
 consumers:
 	@$(D)/kernels/consumers
 
-## make bench [T=odp|notifier]   stock and ours side by side: table and plots
+## make bench [T=odp|notifier|coherence]   stock and ours side by side: table and plots
 bench:
 	@$(D)/bench/run.py
 

@@ -11,7 +11,7 @@ from machine import vm
 HERE = os.path.dirname(os.path.realpath(__file__))
 # What the module calls and the kernels do not export.
 SYMBOLS = ("mm_alloc", "__mmu_notifier_invalidate_range_start",
-           "__mmu_notifier_invalidate_range_end")
+           "__mmu_notifier_invalidate_range_end", "__mmu_notifier_clear_young")
 
 
 def run_make(folder, obj):
@@ -36,6 +36,8 @@ def build_module(config):
     with open(os.path.join(obj, "System.map")) as file:
         addresses = {name: address for address, _, name in map(str.split, file)
                      if name in SYMBOLS}
+    # Beside the module, and of the same kernel: a later build would change it.
+    shutil.copy(os.path.join(obj, "System.map"), folder)
     with open(os.path.join(folder, "symbols.S"), "w") as file:
         file.write("/* SPDX-License-Identifier: GPL-2.0 */\n")
         for name in SYMBOLS:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plots of what grows: with the number of subscribers, with that of VMAs, and with
+"""Plots of what grows: with the number of subscribers, of VMAs, and of CPUs, and with
 the length of a region."""
 import math
 import os
 import statistics
 import subprocess
 
+from bench.coherence_rows import CPUS, PLOTS
 from bench.odp_rows import LENGTHS
 from bench.rows import rounds
 from lib.common import fail
@@ -101,6 +102,24 @@ def draw_registration(folder, data):
                          "guest instructions and ns of waiting", nanoseconds),
             draw_lengths(folder, data, "memory", "What the kernel keeps of a region",
                          "bytes", memory)]
+
+
+def draw_coherence(folder, data):
+    """Transfers of an operation against the number of CPUs."""
+    drawn = []
+    for name, (title, operations) in PLOTS.items():
+        lines = [[cpus] + [data[side][str(cpus)][f"{operation}.transfers"]
+                           for operation in operations for side in ("stock", "ours")]
+                 for cpus in CPUS]
+        columns = ["cpus"] + [f"{side}_{operation}" for operation in operations
+                              for side in ("stock", "ours")]
+        script = HEAD.format(name=name, key="outside right top", title=title,
+                             xlabel="CPUs that take turns",
+                             ylabel="cache-line transfers an operation")
+        script += f"set logscale x 2\nset xtics ({', '.join(map(str, CPUS))})\n"
+        drawn.append(gnuplot(folder, name, columns, lines, script,
+                             curves(name, operations, 1)))
+    return drawn
 
 
 def draw(folder, data, numbers):

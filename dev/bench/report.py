@@ -74,15 +74,16 @@ def render(found, remarks):
     return "\n".join(lines) + "\n"
 
 
-def save(folder, data, found, remarks):
-    """table.txt, results.json and results.tsv; returns the table."""
-    text = render(found, remarks)
+def save(folder, data, found, remarks, text=None):
+    """table.txt, results.json and results.tsv; returns the table: TEXT, or the usual one."""
+    text = text or render(found, remarks)
     with open(os.path.join(folder, "table.txt"), "w") as file:
         file.write(text)
     with open(os.path.join(folder, "results.json"), "w") as file:
         json.dump({"rows": found, "remarks": remarks, "values": data}, file, indent=1)
     with open(os.path.join(folder, "results.tsv"), "w") as file:
-        columns = ("group", "what", "unit", "stock", "ours", "ratio", "target", "met")
+        columns = ["group", "what", "unit", "stock", "ours", "ratio", "target", "met"]
+        columns += ["cpus"] if "cpus" in found[0] else []
         file.write("\t".join(columns) + "\n")
         for item in found:
             file.write("\t".join("" if item[name] is None else str(item[name]).strip()

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [REPEAT=1] [T=notifier|odp|odp.GLOB] dev/bench/run.py      (make bench)
+"""usage: [REPEAT=1] [T=notifier|odp|odp.GLOB|coherence] dev/bench/run.py      (make bench)
 
 Measure stock and ours in VMs: the notifiers, by the same module built against
 both trees, and the paging of mlx5 (odp.py). Prints a table of each, and leaves
 table.txt, results.json, results.tsv and plots in out/bench/ and out/bench/odp/.
+T=coherence counts transfers between up to 64 CPUs (coherence.py), and only if asked.
 REPEAT=1 boots what counts instructions twice and says which values differ.
 
 The notifiers: three boots a tree: "cost" and "many" (64 possible CPUs) with QEMU's clock
@@ -21,7 +22,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from bench import odp, plots, report, rows
+from bench import coherence, odp, plots, report, rows
 from bench.build import build_sides, compile_program, script
 from bench.report import COUNTING, OUT, results, SIDES
 from lib.common import fail, note
@@ -166,13 +167,15 @@ def notifiers():
 
 def main():
     half, _, what = (os.environ.get("T") or "").partition(".")
-    if half not in ("", "notifier", "odp"):
-        fail(f"T={half}: there are notifier, odp, and parts of odp")
+    if half not in ("", "notifier", "odp", "coherence"):
+        fail(f"T={half}: there are notifier, odp, parts of odp, and coherence")
     vm.need(*PACKAGES)
-    if half != "odp":
+    if half in ("", "notifier"):
         notifiers()
-    if half != "notifier":
+    if half in ("", "odp"):
         odp.run(what or "*")
+    if half == "coherence":
+        coherence.run()
 
 
 if __name__ == "__main__":

@@ -46,5 +46,6 @@ int bench_register(const char *arg);
 int bench_storm(const char *arg);
 int bench_unregister(const char *arg);
 int bench_pairs(const char *arg);
+int bench_coherence(const char *arg);
 
 #endif /* PINLESS_BENCH_H */

@@ -13,6 +13,7 @@
  *	storm		waiting while others invalidate, on two CPUs
  *	unregister	unregistering while another mm's notifier sleeps
  *	pairs		throughput of start and end on one and two CPUs
+ *	coherence [kvm]	operations for QEMU's plugin, all CPUs taking turns
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -40,6 +41,7 @@ static const struct {
 	{ "storm", bench_storm },
 	{ "unregister", bench_unregister },
 	{ "pairs", bench_pairs },
+	{ "coherence", bench_coherence },
 };
 
 static DEFINE_MUTEX(bench_mutex);	/* protects bench_text */
