@@ -42,10 +42,10 @@ MIXED = {
     "beside_read_begin.miss": "  their misses",
     "among_misses.insert_remove": "insert+remove on CPU 0, all others miss",
     "beside_insert_remove.miss": "  their misses",
-    "among_misses.insert": "insert on CPU 0, all others miss twice",
-    "after_insert.first_miss": "  the first miss after an insert",
-    "after_insert.second_miss": "  the second",
-    "among_misses.remove": "  remove on CPU 0 after that",
+    "among_misses.insert": "insert on CPU 0, after a miss of all others",
+    "after_insert.miss": "  the first miss of all others after it",
+    "among_misses.remove": "remove on CPU 0, after these misses",
+    "after_remove.miss": "  the first miss of all others after it",
 }
 # File name: title, operations.
 PLOTS = {
@@ -53,7 +53,7 @@ PLOTS = {
     "change": ("All CPUs change the subscribers", ("insert", "remove", "register", "unregister")),
     "mixed": ("CPU 0 beside misses of all others",
               ("among_misses.read_begin", "beside_read_begin.miss",
-               "among_misses.insert_remove", "after_insert.first_miss")),
+               "among_misses.insert_remove", "after_insert.miss")),
 }
 
 

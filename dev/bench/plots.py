@@ -116,9 +116,10 @@ def draw_coherence(folder, data):
         script = HEAD.format(name=name, key="outside right top", title=title,
                              xlabel="CPUs that take turns",
                              ylabel="cache-line transfers an operation")
-        script += f"set logscale x 2\nset xtics ({', '.join(map(str, CPUS))})\n"
-        drawn.append(gnuplot(folder, name, columns, lines, script,
-                             curves(name, operations, 1)))
+        script += (f"set logscale x 2\nset xtics ({', '.join(map(str, CPUS))})\n"
+                   f"set xrange [{CPUS[0] * 0.9}:{CPUS[-1] * 1.1}]\n")
+        texts = [operation.replace("_", " ").replace(".", ", ") for operation in operations]
+        drawn.append(gnuplot(folder, name, columns, lines, script, curves(name, texts, 1)))
     return drawn
 
 

@@ -211,9 +211,9 @@ static const struct turns_row interval_rows[] = {
 	{ { { "among_misses.insert_remove", op_insert_remove, TURNS_FIRST },
 	    { "beside_insert_remove.miss", op_miss, TURNS_OTHERS } } },
 	{ { { "among_misses.insert", op_insert, TURNS_FIRST },
-	    { "after_insert.first_miss", op_miss, TURNS_OTHERS },
-	    { "after_insert.second_miss", op_miss, TURNS_OTHERS },
-	    { "among_misses.remove", op_remove, TURNS_FIRST } } },
+	    { "after_insert.miss", op_miss, TURNS_OTHERS },
+	    { "among_misses.remove", op_remove, TURNS_FIRST },
+	    { "after_remove.miss", op_miss, TURNS_OTHERS } } },
 };
 
 static const struct turns_row list_rows[] = {
