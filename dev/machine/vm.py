@@ -6,6 +6,7 @@
 The command passes only if the verdict line of this very run (a nonce) came
 over the verdict port and the kernel's console shows no report of a bug.
 """
+import collections
 import ctypes
 import functools
 import os
@@ -67,12 +68,18 @@ def status(*args, **env):
                           stdin=subprocess.DEVNULL, env={**os.environ, **env}).returncode
 
 
-BUILDING = threading.Lock()             # or all who come together would build
+# One for each thing that is built, or all who come together would build it.
+BUILDING = collections.defaultdict(threading.Lock)
 
 
 @functools.lru_cache(maxsize=None)
-def built(*args):
+def build_once(*args):
     return tool(*args)
+
+
+def built(*args):
+    with BUILDING[args]:
+        return build_once(*args)
 
 
 def image(config):
@@ -83,8 +90,7 @@ def image(config):
     """
     if "/" in config:
         return config
-    with BUILDING:
-        return built("kernels/build", "-k", config)
+    return built("kernels/build", "-k", config)
 
 
 def adapters(opts):
@@ -111,8 +117,7 @@ def qemu_env(opts):
 
 def our_qemu():
     """QEMU with the adapter in it, built once a process."""
-    with BUILDING:
-        return built("machine/qemu", "-p")
+    return built("machine/qemu", "-p")
 
 
 def qemu_binary(opts):
