@@ -78,7 +78,7 @@ def scenario(config, name, wanted, quiet):
         cmd += f"'{wanted}'"
     cmd = f"export {' '.join(modules(config))}\n{cmd}\n"
     result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
-                    timeout=os.environ.get("TIMEOUT") or 600, verbose=os.environ.get("V"),
+                    timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
                     append=os.environ.get("APPEND"), perturb=True,
                     **{"allow": os.environ.get("PINLESS_ALLOW"), **opts})
     tally = ktap.Tally()
