@@ -217,28 +217,21 @@ mmu_interval_age_next(struct mmu_notifier_subscriptions *subs,
 		      struct mmu_notifier_range *pin,
 		      struct mmu_interval_notifier *interval_sub)
 {
-	struct mmu_interval_notifier *next = NULL;
-	bool removing = false;
+	struct mmu_interval_notifier *next;
 
 	spin_lock(&pin->shard->lock);
-	if (interval_sub) {
-		removing = interval_sub->removing;
-		next = mmu_interval_after(interval_sub, pin);
-	} else {
-		next = mmu_interval_first(subs, pin);
-	}
+	next = interval_sub ? mmu_interval_after(interval_sub, pin) :
+			      mmu_interval_first(subs, pin);
 	while (next && !next->ops->age)
 		next = mmu_interval_after(next, pin);
 	pin->at = next;
 	spin_unlock(&pin->shard->lock);
-	if (unlikely(removing))
-		wake_up_all(&subs->removal_wait);
 	return next;
 }
 
 /*
  * Under the page-table lock. The pin keeps the notifier, as that of a range does, so
- * that the callback runs without a lock of ours.
+ * that the callback runs without a lock of ours. To unpin wakes those who remove one.
  */
 bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs, unsigned long start,
 			unsigned long end, bool clear)
@@ -281,16 +274,8 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub
 		mmu_notifier_subscriptions(interval_sub->mm);
 	unsigned long seq = READ_ONCE(interval_sub->invalidate_seq);
 
-	/*
-	 * The load above (s) against the look at the active set (w). Pairs with
-	 * the release in mmu_interval_set_seq(), which comes after the link.
-	 */
-	smp_mb();
-
-	mmu_active_might_wait();
-	if (unlikely(!mmu_active_none(subs)))
-		mmu_active_wait(subs, interval_sub->interval_tree.start,
-				interval_sub->interval_tree.last);
+	mmu_active_wait_valid(subs, interval_sub->interval_tree.start,
+			      interval_sub->interval_tree.last);
 	return seq;
 }
 EXPORT_SYMBOL_GPL(mmu_interval_read_begin);

@@ -304,8 +304,7 @@ static bool mmu_list_walks(const struct mmu_notifier *sub, const void *op)
 /*
  * Ask the age callback @_op of the list notifiers; non-zero if any says so. With
  * @_all it asks on after the first that does: clearing has to reach all of them.
- * Who sees that the list is not walked need not see anybody: nobody with such
- * callbacks is registered.
+ * As long as @walked is false, no notifier with such callbacks was registered.
  */
 #define mmu_list_any(_subs, _mm, _all, _op, ...)				\
 ({										\
@@ -449,8 +448,9 @@ void __mmu_notifier_release(struct mm_struct *mm)
 
 	mmu_intervals_release(subs, mm);
 	/*
-	 * Under the lock: who took the last one out has called its release callback
-	 * before, and that has to be over when the page tables are freed.
+	 * Under the lock: an unregistration that took the last one out has called its
+	 * release callback before, and that has to be over when the page tables are
+	 * freed.
 	 */
 	spin_lock(&subs->lock);
 	empty = hlist_empty(&subs->list);
@@ -567,11 +567,11 @@ int mmu_notifier_register(struct mmu_notifier *subscription,
 EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
 /*
- * Take a notifier out of the list, once no range is calling it. Returns true if
- * somebody may still be at it who walks the list under RCU: then it must not be
- * freed before a grace period has passed. Nobody walks the list like that before a
- * notifier with such callbacks was registered. That is not forgotten when it goes:
- * to know that the last walker has left would take a grace period, too.
+ * Take a notifier out of the list, once no range is calling it. Returns true if a
+ * walk under RCU may still be at it: then it must not be freed before a grace period
+ * has passed. There are no such walks before a notifier with age or TLB callbacks was
+ * registered. That is not forgotten when it goes: to know that the last walk is over
+ * would take a grace period, too.
  */
 static bool mmu_notifier_unlink(struct mmu_notifier *sub)
 {

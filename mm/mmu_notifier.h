@@ -184,6 +184,25 @@ static inline void mmu_active_might_wait(void)
 void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last);
 void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs);
+
+/*
+ * For a fault of a device, which has loaded its sequence (s), and waits here (w) until
+ * no active range overlaps.
+ */
+static inline void mmu_active_wait_valid(struct mmu_notifier_subscriptions *subs,
+					 unsigned long start, unsigned long last)
+{
+	/*
+	 * s before w. Pairs with the release in mmu_interval_set_seq(), or with the
+	 * lock under which a list notifier changes its own sequence: both come after
+	 * the link of the range.
+	 */
+	smp_mb();
+	mmu_active_might_wait();
+	if (unlikely(!mmu_active_none(subs)))
+		mmu_active_wait(subs, start, last);
+}
+
 void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_pin(struct mmu_notifier_subscriptions *subs,

@@ -223,11 +223,7 @@ void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
-	/* The caller's sequence before the ranges: s before w. */
-	smp_mb();
-	mmu_active_might_wait();
-	if (unlikely(!mmu_active_none(subs)))
-		mmu_active_wait(subs, start, end - 1);
+	mmu_active_wait_valid(subs, start, end - 1);
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_range_wait_valid);
 
