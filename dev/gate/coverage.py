@@ -50,8 +50,9 @@ def boots():
     yield "kunit", (f"for suite in $(ls /sys/kernel/debug/kunit); do\n{RESET}"
                     "echo 1 >/sys/kernel/debug/kunit/$suite/run\n"
                     f"{take('kunit:$suite')}done\n"), {"append": "kunit.enable=1", "mem": "2G"}
-    out, errors = selftest.build("work", {test["program"].split()[0] for test in selftests()})
-    for _, opts, batch in selftest.machines({**test, "config": "gcov"} for test in selftests()
+    tests = selftests()
+    out, errors = selftest.build("work", {test["program"].split()[0] for test in tests})
+    for _, opts, batch in selftest.machines({**test, "config": "gcov"} for test in tests
                                             if test["program"].split()[0] not in errors):
         yield "selftest", "".join(
             measured(f"selftest:{test['name']}", selftest.script([test], out).removesuffix("exit 0"))
@@ -120,7 +121,7 @@ def measure():
     table = {}              # file -> unit -> {line: executed}
     for name, script, opts in boots():
         result = vm.run("gcov", script, name=f"gcov-{name}", quiet=True, timeout=1800,
-                        allow=".", kmemleak=False, **{**opts, "allow": "."})
+                        kmemleak=False, **{**opts, "allow": "."})
         folder = os.path.join(result.share, "gcov")
         units = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         note(f"{name}: {len(units)} units, {result.seconds:.0f} s, status {result.status}")
@@ -152,6 +153,8 @@ def ranked(path, units):
 def known():
     """{path: [(unit, lines it adds)]}"""
     table, path = {}, None
+    if not os.path.exists(MAP):
+        fail(f"there is no {os.path.relpath(MAP, ROOT)} yet: dev/gate/coverage.py measure")
     for line in read(MAP).splitlines():
         if line.startswith("#"):
             continue

@@ -30,7 +30,7 @@ SLOWER = 4                          # a QEMU with sanitizers
 # How many VMs run at a time. With one, two host CPUs are idle for 40 % of the time.
 SLOTS = threading.BoundedSemaphore(max(1, min(2, (os.cpu_count() or 1) // 2 + 1)))
 PR_SET_PDEATHSIG = 1
-# The drivers and subsystems whose errors fail a run.
+# An error that one of these prints fails the run.
 DRIVERS = re.compile(r"mlx5|rxe|infiniband|uverbs|rdma|\bib_|mmu_notifier|umem", re.I)
 PACKAGES = ("qemu-system-x86", "build-essential", "iproute2", "rdma-core", "python3")
 # With the programs that the guest runs on its RDMA devices.
@@ -68,7 +68,7 @@ def status(*args, **env):
                           stdin=subprocess.DEVNULL, env={**os.environ, **env}).returncode
 
 
-# One for each thing that is built, or all who come together would build it.
+# One lock for each target, so that threads which need the same one build it once.
 BUILDING = collections.defaultdict(threading.Lock)
 
 

@@ -3,8 +3,8 @@
 # checked.sh COMMAND...: run it with every DMA of every adapter checked against
 # what the kernel has mapped for it.  The run fails on an access that no mapping
 # allows, on a check that saw nothing, and on a command that the adapter refused.
-# Refusals that do not count: of resumes of faults whose queue pair is gone, and those
-# that a test announced by provokes() in tests/rdma.py.  Drops are only printed, since
+# Two kinds of refusal do not count: the resume of a fault whose queue pair is gone, and
+# what a test announced by provokes() in tests/rdma.py.  Drops are only printed, since
 # a doorbell may arrive after its queue was destroyed.
 . "$(dirname "$0")/lib.sh"
 

@@ -8,7 +8,7 @@
  * M, S and I of a MESI protocol; E needs no state, because a line that only this
  * CPU holds is written for nothing.
  *
- * A line that nobody has touched yet comes from memory. That is no transfer.
+ * The first access to a line comes from memory. That is no transfer.
  *
  * Lines are numbered by physical address, so that aliases are one line. Only one
  * thread runs all vCPUs, so there are no locks here.

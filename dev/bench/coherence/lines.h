@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Who holds which cache line. See lines.c.
+ * The CPUs that hold each cache line. See lines.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */

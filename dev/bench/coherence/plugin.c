@@ -6,8 +6,8 @@
  * The guest's module (../module/turns.c) marks where an operation begins and
  * ends. Its CPUs take turns, so one operation runs at a time. Only accesses inside
  * of operations reach the model of the caches (lines.c): what a CPU does between
- * its turns, such as handing over the baton or the timer's tick, neither counts
- * nor changes who holds a line. The task's own stack is left out as well.
+ * its turns, such as handing over the baton or the timer's tick, is not counted and
+ * does not change which CPUs hold a line. The task's own stack is left out as well.
  *
  * A locked instruction reads its line in order to write it, so both of its
  * accesses count as writes: one transfer. An ordinary read that is followed by a

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Operations whose cache-line transfers, locked operations and barriers QEMU's
- * plugin counts (../coherence/plugin.c). All online CPUs take turns (turns.c).
+ * The operations of T=coherence. A plugin of QEMU counts their cache-line transfers,
+ * locked operations and barriers (../coherence/plugin.c). All online CPUs take turns
+ * (turns.c).
  *
  * Controls come first: what they cost is known, so they prove the plugin.
  *

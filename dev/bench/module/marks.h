@@ -16,7 +16,7 @@
 #define MARK_KIND(mark)	((mark) & 0xff00U)
 #define MARK_VALUE(mark) ((mark) & 0xffU)
 
-#define MARK_ROW	0x0100U		/* a row begins: forget who holds which line */
+#define MARK_ROW	0x0100U		/* a row begins: no CPU holds a line */
 #define MARK_COUNT	0x0200U		/* it is warm: count from here on */
 #define MARK_BEGIN	0x0300U		/* an operation begins; the value is its class */
 #define MARK_END	0x0400U		/* it ended */

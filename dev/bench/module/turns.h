@@ -42,7 +42,7 @@ struct turns_cpu {
 	unsigned long private ____cacheline_aligned;
 };
 
-/* Who takes a turn in a phase. */
+/* Which CPUs take a turn in a phase. */
 enum turns_who {
 	TURNS_ALL,
 	TURNS_FIRST,		/* CPU 0 */
