@@ -51,8 +51,23 @@ static int skip_post(struct kprobe *probe, struct pt_regs *regs)
 	return regs->r9 ? 0 : skip(probe, regs);
 }
 
-static struct kprobe ours = { .symbol_name = "mlx5r_umr_post_xlt", .pre_handler = skip_post };
-static struct kprobe stocks = { .symbol_name = "mlx5r_umr_update_xlt", .pre_handler = skip_zap };
+/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
+static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
+static struct kprobe ours = {
+	.symbol_name = "mlx5r_umr_post_xlt",
+	.pre_handler = skip_post,
+	.post_handler = keep_breakpoint,
+};
+
+static struct kprobe stocks = {
+	.symbol_name = "mlx5r_umr_update_xlt",
+	.pre_handler = skip_zap,
+	.post_handler = keep_breakpoint,
+};
+
 static struct kprobe *zap = &ours;
 
 static int plant_zap(void)

@@ -34,9 +34,15 @@ static int refuse_third(struct kprobe *probe, struct pt_regs *regs)
 	return 1;
 }
 
+/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
+static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
 static struct kprobe destroy = {
 	.symbol_name = "mlx5_core_destroy_mkey",
 	.pre_handler = refuse_third,
+	.post_handler = keep_breakpoint,
 };
 
 static int end_integrity(struct ib_pd *pd)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A stop point: whoever calls a function waits before it does anything, so that
- * what else wants to happen then does. It waits in the probe's handler, which holds
- * its CPU and keeps grace periods of RCU from ending; or, with sleep=1, it sleeps
- * before the function, where that is allowed.
+ * what else wants to happen then does. It waits for some time in the probe's handler,
+ * which holds its CPU and keeps grace periods of RCU from ending; or, with sleep=1, it
+ * sleeps before the function, where that is allowed, until somebody sets go.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -11,7 +11,7 @@
 
 static unsigned int ms = 1500;
 module_param(ms, uint, 0644);
-MODULE_PARM_DESC(ms, "for how long");
+MODULE_PARM_DESC(ms, "for how long it holds the CPU");
 
 static unsigned int times = UINT_MAX;
 module_param(times, uint, 0444);
@@ -25,6 +25,10 @@ static bool sleep;
 module_param(sleep, bool, 0444);
 MODULE_PARM_DESC(sleep, "and do not hold the CPU");
 
+static bool go;
+module_param(go, bool, 0644);
+MODULE_PARM_DESC(go, "who sleeps goes on");
+
 static char *symbol;
 module_param(symbol, charp, 0444);
 MODULE_PARM_DESC(symbol, "the function");
@@ -35,7 +39,10 @@ void stall_sleep(void);
 
 void __used noinline stall_sleep(void)
 {
-	msleep(ms);
+	unsigned int tries = 12000;	/* two minutes: a test that failed has to end */
+
+	while (!READ_ONCE(go) && --tries)
+		msleep(10);
 }
 
 /* Instead of the function: sleep, and call it with the arguments that it has. */
@@ -61,7 +68,12 @@ static int stall(struct kprobe *probe, struct pt_regs *regs)
 	return 1;
 }
 
-static struct kprobe stop = { .pre_handler = stall };
+/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
+static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
+static struct kprobe stop = { .pre_handler = stall, .post_handler = keep_breakpoint };
 
 static int __init stall_init(void)
 {

@@ -36,13 +36,16 @@ def uverbs():
 
 class Reregistration(unittest.TestCase):
     def stall(self, symbol):
-        """The next call of this function waits for 3 s."""
-        subprocess.run(["insmod", os.environ["STALL"], f"symbol={symbol}", "sleep=1", "ms=3000"],
-                       check=True)
+        """The next call of this function waits for go()."""
+        subprocess.run(["insmod", os.environ["STALL"], f"symbol={symbol}", "sleep=1"], check=True)
 
     def stalled(self):
         with open("/sys/module/stall/parameters/stalled") as file:
             return int(file.read())
+
+    def go(self):
+        with open("/sys/module/stall/parameters/go", "w") as file:
+            file.write("1")
 
     def test_regress_the_new_region_is_not_read_when_it_may_be_gone(self):
         """In a process of its own: the library still knows a region that is gone, and
@@ -81,6 +84,7 @@ class Reregistration(unittest.TestCase):
             time.sleep(0.01)
         os.write(fd, command(DEREG_MR, handle))
         self.assertEqual(written, [])
+        self.go()
         thread.join()
         self.assertEqual(len(written), 1)
         self.assertNotIn(answer[0:4], (bytes(4), mr.lkey.to_bytes(4, "little")))
