@@ -104,7 +104,7 @@ def main():
         sys.exit(f"{__doc__}\nstages: {' '.join(STAGES)}")
     note(*(f"not taken from the environment: {name}" for name in environment.scrub(os.environ)))
     held = environment.alone()
-    total, start = ktap.Tally(), time.monotonic()
+    total, start, table = ktap.Tally(), time.monotonic(), []
     vm.need(*vm.RDMA_PACKAGES, *selftests.PACKAGES, "sparse")
     ahead = build_ahead() if set(wanted) - {"static", "kunit", "interop", "long"} else None
     for number, name in enumerate(wanted, 1):
@@ -115,9 +115,12 @@ def main():
             expected.keep(name, tally)
             expected.judge(name, tally)
         tally.show(sys.stderr)
+        table.append(f"  {name:10} {time.monotonic() - began:6.0f} s   {tally.line()}")
         note(f"== {name}: {tally.line()} ({time.monotonic() - began:.0f} s, "
              f"{time.monotonic() - start:.0f} s since the start)")
         total.merge(tally, f"{name}: ")
+    note("", f"{time.monotonic() - start:.0f} s:", *table,
+         *(f"  of these {seconds:.0f} s for {' '.join(what)}" for what, seconds in vm.WAITED.items()))
     if total.failed:
         note("", "failed:", *(f"  {name}: {why}" for name, why in total.failed))
     sys.stderr.flush()

@@ -70,11 +70,16 @@ def status(*args, **env):
 
 # One lock for each target, so that threads which need the same one build it once.
 BUILDING = collections.defaultdict(threading.Lock)
+# What was built, and for how long it was waited for.
+WAITED = {}
 
 
 @functools.lru_cache(maxsize=None)
 def build_once(*args):
-    return tool(*args)
+    start = time.monotonic()
+    path = tool(*args)
+    WAITED[args] = time.monotonic() - start
+    return path
 
 
 def built(*args):
