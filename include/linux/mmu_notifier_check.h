@@ -13,12 +13,14 @@ struct mm_struct;
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER_COVERAGE
 void mmu_notifier_check_change(struct mm_struct *mm, unsigned long addr,
 			       const void *entry);
-void mmu_notifier_check_unlock(const void *lock);
+void mmu_notifier_check_ptes(struct mm_struct *mm, unsigned long addr,
+			     const void *ptep, unsigned int nr);
 #else
 static inline void mmu_notifier_check_change(struct mm_struct *mm,
 					     unsigned long addr,
 					     const void *entry) { }
-static inline void mmu_notifier_check_unlock(const void *lock) { }
+static inline void mmu_notifier_check_ptes(struct mm_struct *mm, unsigned long addr,
+					   const void *ptep, unsigned int nr) { }
 #endif
 
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Would DEBUG_MMU_NOTIFIER find a call site that does not announce its change?
+ * Would DEBUG_MMU_NOTIFIER_COVERAGE find a call site that does not announce its change?
  *
  * For each site in turn, in one boot: its ranges are made to count as missing
  * (mmu_notifier/suppress in debugfs), the test of mmu_notifier_callsites that
@@ -173,7 +173,7 @@ int main(int argc, char **argv)
 	    errno != EBUSY)
 		ksft_exit_skip("no debugfs: %s\n", strerror(errno));
 	if (access(COVERAGE, R_OK))
-		ksft_exit_skip("no DEBUG_MMU_NOTIFIER, or not root\n");
+		ksft_exit_skip("no DEBUG_MMU_NOTIFIER_COVERAGE, or not root\n");
 
 	ksft_set_plan(ARRAY_SIZE(sites) + 2);
 	for (i = 0; i < ARRAY_SIZE(sites); i++)

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DEBUG_MMU_NOTIFIER_COVERAGE: its counts, and the site that counts as missing,
+ * for debugfs and for tests. See mmu_notifier_check.c.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/debugfs.h>
+#include <linux/percpu.h>
+#include <linux/seq_file.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "mmu_notifier.h"
+#include "mmu_notifier_check.h"
+
+static const char * const mmu_check_count_names[] = {
+	"covered", "judged", "unlocked", "dropped", "missed", "caught",
+};
+
+static DEFINE_PER_CPU(unsigned long [MMU_CHECK_NR_COUNTS], mmu_check_counts);
+
+static char mmu_check_suppressed[64];
+
+void mmu_check_inc(enum mmu_check_count count)
+{
+	this_cpu_inc(mmu_check_counts[count]);
+}
+
+unsigned long mmu_check_sum(enum mmu_check_count count)
+{
+	unsigned long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += per_cpu(mmu_check_counts[count], cpu);
+	return sum;
+}
+
+/* Not atomic for ranges that start meanwhile: they compare unequal. */
+void mmu_check_suppress(const char *site)
+{
+	strscpy_pad(mmu_check_suppressed, site);
+}
+
+/**
+ * mmu_notifier_check_suppressed() - does this site count as missing?
+ * @site: the function that announces a range
+ *
+ * Return: true if debugfs says so.
+ */
+bool mmu_notifier_check_suppressed(const char *site)
+{
+	return unlikely(mmu_check_suppressed[0]) && !strcmp(site, mmu_check_suppressed);
+}
+
+static int coverage_show(struct seq_file *m, void *unused)
+{
+	unsigned int i;
+
+	for (i = 0; i < MMU_CHECK_NR_COUNTS; i++)
+		seq_printf(m, "%s %lu\n", mmu_check_count_names[i], mmu_check_sum(i));
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(coverage);
+
+static int suppress_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%s\n", mmu_check_suppressed);
+	return 0;
+}
+
+static int suppress_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, suppress_show, inode->i_private);
+}
+
+static ssize_t suppress_write(struct file *file, const char __user *buf,
+			      size_t count, loff_t *ppos)
+{
+	char name[sizeof(mmu_check_suppressed)] = {};
+
+	if (count >= sizeof(name))
+		return -EINVAL;
+	if (copy_from_user(name, buf, count))
+		return -EFAULT;
+	mmu_check_suppress(strim(name));
+	return count;
+}
+
+static const struct file_operations suppress_fops = {
+	.owner = THIS_MODULE,
+	.open = suppress_open,
+	.read = seq_read,
+	.write = suppress_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+static int __init mmu_check_debugfs_init(void)
+{
+	struct dentry *dir = debugfs_create_dir("mmu_notifier", NULL);
+
+	debugfs_create_file("coverage", 0400, dir, NULL, &coverage_fops);
+	debugfs_create_file("suppress", 0600, dir, NULL, &suppress_fops);
+	return 0;
+}
+late_initcall(mmu_check_debugfs_init);

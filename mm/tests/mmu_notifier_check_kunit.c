@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DEBUG_MMU_NOTIFIER_COVERAGE: what does the checker see of a change?
+ *
+ * The tests change the entries of mapped pages by hand. Their ranges are announced
+ * by a function that is suppressed, so that what the checker finds is counted as
+ * caught and no warning is printed. Every change is undone inside of a range that
+ * counts.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/mm.h>
+#include <asm/tlb.h>
+
+#include "../mmu_notifier_check.h"
+#include "mmu_notifier_fixture.h"
+
+/* More than the checker can record at once, and all of them in one table. */
+#define NR_PAGES	200
+
+struct check_state {
+	struct mm_struct *mm;
+	unsigned long base;
+	pte_t *ptep;		/* mapped and valid while locked */
+	spinlock_t *ptl;
+	pte_t old[NR_PAGES];
+	unsigned long before[MMU_CHECK_NR_COUNTS];
+};
+
+static struct check_state *check_lock(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+
+	cs->ptep = pte_offset_map_lock(cs->mm, pmd_off(cs->mm, cs->base), cs->base, &cs->ptl);
+	KUNIT_ASSERT_NOT_NULL(test, cs->ptep);
+	return cs;
+}
+
+static void check_unlock(struct check_state *cs)
+{
+	pte_unmap_unlock(cs->ptep, cs->ptl);
+}
+
+static unsigned long addr_of(struct check_state *cs, unsigned int page)
+{
+	return cs->base + PG(page);
+}
+
+static unsigned long new(struct check_state *cs, enum mmu_check_count count)
+{
+	return mmu_check_sum(count) - cs->before[count];
+}
+
+/* Counts: not suppressed. */
+static void announce(struct check_state *cs, struct mmu_notifier_range *range,
+		     unsigned long start, unsigned long end)
+{
+	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, cs->mm, start, end);
+	mmu_notifier_invalidate_range_start(range);
+}
+
+/* Suppressed, by its name. */
+static void announce_in_vain(struct check_state *cs, struct mmu_notifier_range *range,
+			     unsigned long start, unsigned long end)
+{
+	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, cs->mm, start, end);
+	mmu_notifier_invalidate_range_start(range);
+}
+
+static void announce_all_in_vain(struct check_state *cs, struct mmu_notifier_range *range)
+{
+	announce_in_vain(cs, range, cs->base, addr_of(cs, NR_PAGES));
+}
+
+/* The entries as they were before the test. */
+static void restore(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	unsigned int i;
+
+	announce(cs, &range, cs->base, addr_of(cs, NR_PAGES));
+	check_lock(test);
+	for (i = 0; i < NR_PAGES; i++) {
+		ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
+		set_pte_at(cs->mm, addr_of(cs, i), cs->ptep + i, cs->old[i]);
+	}
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
+static void a_cleared_entry_is_judged_at_its_unlock(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	static DEFINE_SPINLOCK(other);
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	spin_lock(&other);
+	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
+	spin_unlock(&other);
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+	check_unlock(cs);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_JUDGED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	mmu_notifier_invalidate_range_end(&range);
+	restore(test);
+}
+
+static void an_entry_that_is_restored_is_not_caught(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	pte_t pte;
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	pte = ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
+	set_pte_at(cs->mm, cs->base, cs->ptep, pte_mkold(pte));
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_JUDGED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+}
+
+static void a_change_without_the_lock_counts_as_a_loss(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	pte_t *ptep;
+
+	announce_all_in_vain(cs, &range);
+	ptep = pte_offset_map(pmd_off(cs->mm, cs->base), cs->base);
+	ptep_get_and_clear(cs->mm, cs->base, ptep);
+	pte_unmap(ptep);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_UNLOCKED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+static void lesser_rights_are_caught(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	pte_t clean;
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	ptep_set_wrprotect(cs->mm, cs->base, cs->ptep);
+	clean = pte_mkclean(ptep_get_and_clear(cs->mm, addr_of(cs, 1), cs->ptep + 1));
+	set_pte_at(cs->mm, addr_of(cs, 1), cs->ptep + 1, clean);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+/* The reverse map does so for device memory. */
+static void regress_pte_clear_is_a_change(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	pte_clear(cs->mm, cs->base, cs->ptep);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+static void regress_set_ptes_changes_each_of_them(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+
+	if (IS_ENABLED(CONFIG_ARM64))
+		kunit_skip(test, "arm64 warns if an entry was present");
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	set_ptes(cs->mm, cs->base, cs->ptep, pte_wrprotect(cs->old[0]), 4);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 4, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+/* An entry of memory that is not mapped otherwise, and has no reference to a page. */
+static pte_t raw_pte(unsigned long pfn)
+{
+	pte_t pte = pte_mkspecial(pfn_pte(pfn, PAGE_SHARED));
+
+	return pte_mkyoung(pte_mkdirty(pte_mkwrite_novma(pte)));
+}
+
+/* free_pgtables() announces nothing. */
+static void regress_a_table_is_freed_empty(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	struct mmu_notifier_range range;
+	struct mmu_gather tlb;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	ptep = get_locked_pte(cs->mm, addr, &ptl);
+	KUNIT_ASSERT_NOT_NULL(test, ptep);
+	set_pte_at(cs->mm, addr, ptep, raw_pte(my_zero_pfn(addr)));
+	pte_unmap_unlock(ptep, ptl);
+
+	announce_in_vain(cs, &range, addr, addr + PMD_SIZE);
+	tlb_gather_mmu(&tlb, cs->mm);
+	free_pgd_range(&tlb, addr, addr + PMD_SIZE, addr, addr + PMD_SIZE);
+	tlb_finish_mmu(&tlb);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+}
+
+/* arm64 rewrites all entries of a contiguous set when it changes one. */
+#ifdef CONFIG_ARM64_CONTPTE
+#define SET_PTES	CONT_PTES
+#define SET_REWRITTEN	CONT_PTES
+#else
+#define SET_PTES	16
+#define SET_REWRITTEN	1
+#endif
+
+static void one_entry_of_a_contiguous_set_is_caught(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	struct page *page = alloc_pages(GFP_KERNEL, ilog2(SET_PTES));
+	struct mmu_notifier_range range;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	announce_in_vain(cs, &range, addr, addr + PMD_SIZE);
+	ptep = get_locked_pte(cs->mm, addr, &ptl);
+	KUNIT_ASSERT_NOT_NULL(test, ptep);
+	set_ptes(cs->mm, addr, ptep, raw_pte(page_to_pfn(page)), SET_PTES);
+	ptep_set_wrprotect(cs->mm, addr + PG(3), ptep + 3);
+	pte_unmap_unlock(ptep, ptl);
+	KUNIT_EXPECT_EQ(test, SET_REWRITTEN, new(cs, MMU_CHECK_JUDGED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+
+	ptep = get_locked_pte(cs->mm, addr, &ptl);
+	clear_full_ptes(cs->mm, addr, ptep, SET_PTES, 0);
+	pte_unmap_unlock(ptep, ptl);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, 1 + SET_PTES, new(cs, MMU_CHECK_CAUGHT));
+	flush_tlb_mm(cs->mm);
+	__free_pages(page, ilog2(SET_PTES));
+}
+
+static void regress_each_of_many_changes_is_caught(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	unsigned int i;
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	for (i = 0; i < NR_PAGES; i++)
+		ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+/* As MADV_COLD does it, which needs no range. */
+static void many_entries_that_are_restored_are_not_caught(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range range;
+	unsigned int i;
+	pte_t pte;
+
+	announce_all_in_vain(cs, &range);
+	check_lock(test);
+	for (i = 0; i < NR_PAGES; i++) {
+		pte = ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
+		set_pte_at(cs->mm, addr_of(cs, i), cs->ptep + i, pte_mkold(pte));
+	}
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&range);
+	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_CHECK_JUDGED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+}
+
+/* Clear the first page inside of two ranges, the second of which is the inner one. */
+static void clear_inside(struct kunit *test, unsigned long start, unsigned long end,
+			 unsigned long inner_start, unsigned long inner_end)
+{
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range whole, outer, inner;
+
+	announce_all_in_vain(cs, &whole);
+	announce(cs, &outer, cs->base + start, cs->base + end);
+	announce(cs, &inner, cs->base + inner_start, cs->base + inner_end);
+	check_lock(test);
+	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&inner);
+	mmu_notifier_invalidate_range_end(&outer);
+	mmu_notifier_invalidate_range_end(&whole);
+	restore(test);
+}
+
+static void regress_adjacent_ranges_cover_together(struct kunit *test)
+{
+	const unsigned long half = PAGE_SIZE / 2;
+	struct check_state *cs = test->priv;
+
+	clear_inside(test, 0, half, half, PAGE_SIZE);
+	clear_inside(test, half, PAGE_SIZE, 0, half);
+	clear_inside(test, half / 2, PG(2), 0, half);
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+}
+
+static void ranges_with_a_gap_do_not_cover(struct kunit *test)
+{
+	const unsigned long half = PAGE_SIZE / 2;
+	struct check_state *cs = test->priv;
+
+	clear_inside(test, 0, half - 1, half, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	clear_inside(test, half, PAGE_SIZE, half, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_CHECK_CAUGHT));
+	clear_inside(test, half, PAGE_SIZE - 1, 0, half);
+	KUNIT_EXPECT_EQ(test, 3, new(cs, MMU_CHECK_CAUGHT));
+}
+
+/* Each of two ranges covers a half, and one of them is suppressed. */
+static void half_of_a_cover_can_be_suppressed(struct kunit *test)
+{
+	const unsigned long half = PAGE_SIZE / 2;
+	struct check_state *cs = test->priv;
+	struct mmu_notifier_range outer, inner;
+
+	announce(cs, &outer, cs->base, cs->base + half);
+	announce_in_vain(cs, &inner, cs->base + half, cs->base + PAGE_SIZE);
+	check_lock(test);
+	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
+	check_unlock(cs);
+	mmu_notifier_invalidate_range_end(&inner);
+	mmu_notifier_invalidate_range_end(&outer);
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	restore(test);
+}
+
+static int check_init(struct kunit *test)
+{
+	struct check_state *cs = kunit_kzalloc(test, sizeof(*cs), GFP_KERNEL);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, cs);
+	test->priv = cs;
+	/* All in one table: no page of it is shared with another test. */
+	cs->base = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	cs->mm = current->mm;
+	for (i = 0; i < NR_PAGES; i++)
+		mmu_test_cpu_page(test, addr_of(cs, i));
+	check_lock(test);
+	for (i = 0; i < NR_PAGES; i++)
+		cs->old[i] = pte_mkyoung(ptep_get(cs->ptep + i));
+	check_unlock(cs);
+	mmu_check_suppress("announce_in_vain");
+	for (i = 0; i < MMU_CHECK_NR_COUNTS; i++)
+		cs->before[i] = mmu_check_sum(i);
+	return 0;
+}
+
+/* Whatever a test did: nothing was dropped, and nobody has been warned. */
+static void check_exit(struct kunit *test)
+{
+	struct check_state *cs = test->priv;
+
+	mmu_check_suppress("");
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_DROPPED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_MISSED));
+}
+
+static struct kunit_case test_cases[] = {
+	KUNIT_CASE(a_cleared_entry_is_judged_at_its_unlock),
+	KUNIT_CASE(an_entry_that_is_restored_is_not_caught),
+	KUNIT_CASE(a_change_without_the_lock_counts_as_a_loss),
+	KUNIT_CASE(lesser_rights_are_caught),
+	KUNIT_CASE(regress_pte_clear_is_a_change),
+	KUNIT_CASE(regress_set_ptes_changes_each_of_them),
+	KUNIT_CASE(regress_a_table_is_freed_empty),
+	KUNIT_CASE(one_entry_of_a_contiguous_set_is_caught),
+	KUNIT_CASE(regress_each_of_many_changes_is_caught),
+	KUNIT_CASE(many_entries_that_are_restored_are_not_caught),
+	KUNIT_CASE(regress_adjacent_ranges_cover_together),
+	KUNIT_CASE(ranges_with_a_gap_do_not_cover),
+	KUNIT_CASE(half_of_a_cover_can_be_suppressed),
+	{}
+};
+
+static struct kunit_suite test_suite = {
+	.name = "mmu_notifier_check",
+	.init = check_init,
+	.exit = check_exit,
+	.test_cases = test_cases,
+};
+kunit_test_suite(test_suite);
