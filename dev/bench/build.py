@@ -5,7 +5,8 @@ import shutil
 import subprocess
 
 from bench.report import OUT, SIDES
-from lib.common import fail, note
+from kernels import modules
+from lib.common import fail
 from machine import vm
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -14,37 +15,20 @@ SYMBOLS = ("mm_alloc", "__mmu_notifier_invalidate_range_start",
            "__mmu_notifier_invalidate_range_end", "__mmu_notifier_clear_young")
 
 
-def run_make(folder, obj):
-    done = subprocess.run(["make", "-C", obj, f"M={folder}", "ARCH=x86_64", "CC=ccache gcc",
-                           "modules"], capture_output=True, text=True)
-    if done.returncode or "warning:" in done.stderr:
-        note(done.stdout, done.stderr)
-        fail(f"the module does not build against {obj}")
-
-
-def kernel_folder(config):
-    """Where that kernel is built: builds it."""
-    return vm.tool("kernels/build", "-i", config).removesuffix("/arch/x86/boot/bzImage")
-
-
 def build_module(config):
     """The module for that kernel, with the addresses of what it must reach."""
-    obj = kernel_folder(config)
+    obj = modules.kernel_folder(config)
     folder = os.path.join(OUT, f"module-{config}")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(os.path.join(HERE, "module"), folder)
-    with open(os.path.join(obj, "System.map")) as file:
-        addresses = {name: address for address, _, name in map(str.split, file)
-                     if name in SYMBOLS}
+    missing = set(SYMBOLS) - set(modules.addresses(obj, SYMBOLS))
+    if missing:
+        fail(f"{config}: no {' '.join(missing)} in System.map")
     # Beside the module, and of the same kernel: a later build would change it.
     shutil.copy(os.path.join(obj, "System.map"), folder)
     with open(os.path.join(folder, "symbols.S"), "w") as file:
-        file.write("/* SPDX-License-Identifier: GPL-2.0 */\n")
-        for name in SYMBOLS:
-            if name not in addresses:
-                fail(f"{config}: no {name} in System.map")
-            file.write(f"\t.globl {name}\n\t.set {name}, 0x{addresses[name]}\n")
-    run_make(folder, obj)
+        file.write(modules.symbols(obj, SYMBOLS))
+    modules.make(folder, obj)
     return os.path.join(folder, "notifier_bench.ko")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 INSNS = "instructions"
+BOOTS = ("cost", "many", "turns", "smp")
 
 
 @dataclass
@@ -166,10 +167,56 @@ def smp_rows():
               unit="ratio")
 
 
+def wait(name):
+    """Of a teardown: the median of its rounds."""
+    return lambda side: statistics.median(rounds(side["turns"], name))
+
+
+def wait_rows():
+    for number in (1, 100):
+        mms = f"of {number} mms, one after another" if number > 1 else "of one mm"
+        yield row(f"unregister a subscriber like KVM, {mms}",
+                  wait(f"teardown_unregister_us.{number}"), 1, unit="us")
+        yield row(f"last put of a subscriber like KVM, {mms}",
+                  wait(f"teardown_put_us.{number}"), 1, unit="us")
+        yield row("  and until it is freed", wait(f"teardown_freed_us.{number}"), 1, unit="us")
+
+
+def stall(what, pace, kind):
+    return cost(f"stall_{what}_{pace}.{kind}", "turns")
+
+
+def stall_rows(vmas):
+    yield row(f"another process's mmap() of a file that is mapped {count(vmas)} times, worst:",
+              lambda side: None, unit="", missing="")
+    for kind, text in (("list", "list"), ("interval", "interval")):
+        yield row(f"  {text} notifier comes and goes every other second",
+                  stall("worst_us", "steady", kind), 1, unit="us")
+        yield row("    stalls in 10 times that it came", stall("count", "steady", kind),
+                  unit="calls")
+    yield row("  interval notifier comes back when the mm is disarmed",
+              stall("worst_us", "slow", "interval"), 1, unit="us")
+    yield row("    stalls in 9 times that it came", stall("count", "slow", "interval"),
+              unit="calls")
+
+
+def measured(item, data):
+    """Was the row's boot among those that were asked for?"""
+    try:
+        item.value(data["stock"])
+    except KeyError as error:
+        if error.args[0] in BOOTS and error.args[0] not in data["stock"]:
+            return False
+        raise
+    return True
+
+
 def table(vmas, others):
     groups = (("One CPU, instructions", [*pair_rows(), *change_rows(),
                                          *register_rows(vmas, others)]),
               ("More of one CPU", list(more_rows(vmas))),
+              ("Two CPUs that take turns, virtual time",
+               [*wait_rows(), *stall_rows(vmas)]),
               ("Two CPUs, wall clock, medians", list(smp_rows())))
     for group, rows in groups:
         for item in rows:

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [REPEAT=1] [T=notifier|odp|odp.GLOB|coherence] dev/bench/run.py      (make bench)
+"""usage: [REPEAT=1] [T=notifier|notifier.GLOB|odp|odp.GLOB|coherence] dev/bench/run.py
+
+What `make bench` runs.
 
 Measure stock and ours in VMs: the notifiers, by the same module built against
 both trees, and the paging of mlx5 (odp.py). Prints a table of each, and leaves
@@ -8,11 +10,13 @@ table.txt, results.json, results.tsv and plots in out/bench/ and out/bench/odp/.
 T=coherence counts transfers between up to 64 CPUs (coherence.py), and only if asked.
 REPEAT=1 boots what counts instructions twice and says which values differ.
 
-The notifiers: three boots a tree: "cost" and "many" (64 possible CPUs) with QEMU's clock
-counting guest instructions, "smp" with two vCPUs pinned to two host CPUs.
+The notifiers: four boots a tree: "cost", "many" (64 possible CPUs) and "turns" (two
+vCPUs that take turns) with QEMU's clock counting guest instructions, "smp" with two
+vCPUs pinned to two host CPUs. notifier.GLOB is only the boots that it names.
 Ends with 0 if everything could be measured, whether or not targets are met.
 """
 import concurrent.futures
+import fnmatch
 import os
 import re
 import struct
@@ -41,6 +45,12 @@ def cost_commands(vmas):
     return ["echo cost >$file", "echo posted >$file"] + [f"{vmas} {kind} {number} $file" for kind, number in kinds]
 
 
+def turns_commands(stall):
+    return ["echo teardown >$file"] + [f"{stall} {kind} {pace} {VMAS} $file" for kind, pace in
+                                       (("list", "steady"), ("interval", "steady"),
+                                        ("interval", "slow"))]
+
+
 def madt(cpus):
     """An ACPI table, less its header, of a q35 machine with that many processors.
 
@@ -56,9 +66,9 @@ def madt(cpus):
     return body + struct.pack("<BBBHB", 4, 6, 0xff, 0, 1)
 
 
-def boot_counting(side, image, module, boot, vmas):
+def boot_counting(side, image, module, boot, programs):
     """A boot in which a nanosecond of the guest's time is an instruction."""
-    cpus, commands = 1, cost_commands(vmas)
+    cpus, commands = 1, cost_commands(programs["vmas"])
     opts = {"name": f"bench-{side}-{boot}", "mem": "2G", "quiet": True, "append": "nokaslr",
             "smp": 1, "qemu_args": list(COUNTING)}
     if boot == "many":
@@ -68,6 +78,9 @@ def boot_counting(side, image, module, boot, vmas):
             file.write(madt(cpus))
         opts["append"] += " acpi_apic_instance=2 maxcpus=1"
         opts["qemu_args"] += ["-acpitable", f"sig=APIC,rev=1,data={table}"]
+    elif boot == "turns":
+        cpus, commands = 2, turns_commands(programs["stall"])
+        opts["smp"] = cpus
     values = results(f"{side}, {boot}", vm.boot(image, script(module, commands), opts,
                                                 "tcg,thread=single"))
     if values["possible_cpus"] != cpus:
@@ -131,35 +144,41 @@ def measure_smp(side, image, module):
     return values, remark
 
 
-def measure(built, vmas):
+def measure(built, programs, boots):
     """Counting boots do not disturb each other; those with two CPUs run alone."""
     data = {side: {} for side in SIDES}
     remarks = []
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         jobs = {}
-        for boot in ("cost", "many") * (2 if os.environ.get("REPEAT") else 1):
+        for boot in [name for name in boots if name != "smp"] * (2 if os.environ.get("REPEAT") else 1):
             for side in SIDES:
                 jobs.setdefault((side, boot), []).append(
-                    pool.submit(boot_counting, side, *built[side], boot, vmas))
+                    pool.submit(boot_counting, side, *built[side], boot, programs))
         for (side, boot), futures in jobs.items():
             runs = [future.result() for future in futures]
             data[side][boot] = runs[0]
             remarks += report.differing(side, boot, runs)
-    for side in SIDES:
+    for side in SIDES if "smp" in boots else ():
         data[side]["smp"], remark = measure_smp(side, *built[side])
         remarks.append(remark)
     return data, remarks
 
 
-def notifiers():
+def notifiers(what):
     start = time.monotonic()
-    built, vmas = build_sides(), compile_program("vmas", "vmas.c")
-    note("measuring the notifiers: five minutes or so")
-    data, remarks = measure(built, vmas)
-    found = report.judge(rows.table(VMAS, OTHERS), data)
-    remarks.insert(0, "never: not while the storm went on, 2.0 s of 2.0 s.")
+    boots = fnmatch.filter(rows.BOOTS, what)
+    if not boots:
+        fail(f"no boot of the notifiers is called {what}: {' '.join(rows.BOOTS)}")
+    built = build_sides()
+    programs = {name: compile_program(name, f"{name}.c") for name in ("vmas", "stall")}
+    note("measuring the notifiers: eight minutes or so, if all of them")
+    data, remarks = measure(built, programs, boots)
+    found = report.judge((item for item in rows.table(VMAS, OTHERS) if rows.measured(item, data)),
+                         data)
+    if "smp" in boots:
+        remarks.insert(0, "never: not while the storm went on, 2.0 s of 2.0 s.")
     text = report.save(OUT, data, found, remarks)
-    drawn = plots.draw(OUT, data, CURVE)
+    drawn = plots.draw(OUT, data, CURVE) if "cost" in boots else []
     print(text, end="", flush=True)
     note(f"{time.monotonic() - start:.0f} s; results and plots: {OUT}",
          *(f"  {name}" for name in drawn))
@@ -168,10 +187,10 @@ def notifiers():
 def main():
     half, _, what = (os.environ.get("T") or "").partition(".")
     if half not in ("", "notifier", "odp", "coherence"):
-        fail(f"T={half}: there are notifier, odp, parts of odp, and coherence")
+        fail(f"T={half}: there are notifier, odp, parts of both, and coherence")
     vm.need(*PACKAGES)
     if half in ("", "notifier"):
-        notifiers()
+        notifiers(what or "*")
     if half in ("", "odp"):
         odp.run(what or "*")
     if half == "coherence":

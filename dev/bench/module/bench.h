@@ -47,5 +47,9 @@ int bench_storm(const char *arg);
 int bench_unregister(const char *arg);
 int bench_pairs(const char *arg);
 int bench_coherence(const char *arg);
+int bench_teardown(const char *arg);
+int bench_subscribe(const char *arg);
+int bench_unsubscribe(const char *arg);
+int bench_reported(const char *arg);
 
 #endif /* PINLESS_BENCH_H */

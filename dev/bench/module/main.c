@@ -13,6 +13,10 @@
  *	storm		waiting while others invalidate, on two CPUs
  *	unregister	unregistering while another mm's notifier sleeps
  *	pairs		throughput of start and end on one and two CPUs
+ *	teardown	unregister and put of subscribers like KVM, with all waits
+ *	subscribe KIND	give the writer's mm a list or an interval notifier
+ *	unsubscribe KIND	take it away again
+ *	report N ROW	a result of the writer's own, in thousandths
  *	coherence [kvm]	operations for QEMU's plugin, all CPUs taking turns
  *
  * Copyright (C) 2026 the Pinless authors
@@ -42,6 +46,10 @@ static const struct {
 	{ "unregister", bench_unregister },
 	{ "pairs", bench_pairs },
 	{ "coherence", bench_coherence },
+	{ "teardown", bench_teardown },
+	{ "subscribe", bench_subscribe },
+	{ "unsubscribe", bench_unsubscribe },
+	{ "report", bench_reported },
 };
 
 static DEFINE_MUTEX(bench_mutex);	/* protects bench_text */

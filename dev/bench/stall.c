@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * usage: stall KIND PACE NR FILE
+ *
+ * What subscribing does to other processes that map the same file, as all map
+ * libc. A process maps NR pages of a file one by one, and subscribes and leaves
+ * again: KIND is list or interval. Another process, which has nothing but the file
+ * in common with it, maps a page of that file again and again meanwhile; its
+ * mmap() needs the file's i_mmap_rwsem.
+ *
+ *	steady	subscribes every two seconds, and leaves after one
+ *	slow	each pause is twice the one before, so that it finds the mm disarmed
+ *
+ * Results go to the benchmark module (FILE), which also makes the subscriber.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <err.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE		4096UL
+#define BASE		((char *)0x10000000000)
+#define STEADY_ROUNDS	10
+#define SLOW_ROUNDS	9
+/* Longer than this is no cost of mmap() itself, nor of an interrupt in it. */
+#define STALL_NS	200000
+#define LEAD_US		20000
+
+/*
+ * Shared by both. The watcher is busy only while somebody subscribes; its numbers are
+ * read when it has ended.
+ */
+struct shared {
+	int watch;
+	int done;
+	long samples;
+	long stalls;
+	long worst_ns;
+	long stalled_ns;
+};
+
+static int is_set(const int *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static void set(int *flag, int value)
+{
+	__atomic_store_n(flag, value, __ATOMIC_RELEASE);
+}
+
+static long now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000L + ts.tv_nsec;
+}
+
+static void run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		err(1, "CPU %d", cpu);
+}
+
+static void sample(struct shared *shared, int fd)
+{
+	long took = now_ns();
+	void *at = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	took = now_ns() - took;
+	if (at == MAP_FAILED)
+		err(1, "mmap");
+	munmap(at, PAGE);
+	shared->samples++;
+	if (took > shared->worst_ns)
+		shared->worst_ns = took;
+	if (took > STALL_NS) {
+		shared->stalls++;
+		shared->stalled_ns += took;
+	}
+}
+
+static void watcher(struct shared *shared, int fd)
+{
+	run_on(1);
+	while (!is_set(&shared->done)) {
+		if (is_set(&shared->watch))
+			sample(shared, fd);
+		else
+			usleep(LEAD_US / 4);
+	}
+}
+
+static void command(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), len = strlen(text);
+
+	if (fd < 0 || write(fd, text, len) != len)
+		err(1, "%s: %s", path, text);
+	close(fd);
+}
+
+static void come(struct shared *shared, const char *path, const char *kind)
+{
+	char text[64];
+
+	set(&shared->watch, 1);
+	usleep(LEAD_US);
+	snprintf(text, sizeof(text), "subscribe %s", kind);
+	command(path, text);
+	usleep(LEAD_US);
+	set(&shared->watch, 0);
+}
+
+static void rounds(struct shared *shared, const char *path, const char *kind, int steady)
+{
+	int i, nr = steady ? STEADY_ROUNDS : SLOW_ROUNDS;
+	char text[64];
+
+	snprintf(text, sizeof(text), "unsubscribe %s", kind);
+	for (i = 0; i < nr; i++) {
+		come(shared, path, kind);
+		if (steady)
+			sleep(1);
+		command(path, text);
+		sleep(steady ? 1 : 4 << i);
+	}
+}
+
+static void tell(const char *path, const char *kind, const char *pace,
+		 const char *what, long milli)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "report %ld stall_%s_%s.%s", milli, what, pace, kind);
+	command(path, text);
+}
+
+static int temp_file(long nr_pages)
+{
+	char name[] = "/tmp/stall-XXXXXX";
+	int fd = mkstemp(name);
+
+	if (fd < 0 || ftruncate(fd, nr_pages * PAGE))
+		err(1, "%s", name);
+	unlink(name);
+	return fd;
+}
+
+static void map_pages(int fd, long nr)
+{
+	long i;
+
+	for (i = 0; i < nr; i++) {
+		char *at = mmap(BASE + 2 * i * PAGE, PAGE, PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_FIXED, fd, i * PAGE);
+
+		if (at == MAP_FAILED)
+			err(1, "mmap");
+		*at = 1;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct shared *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status, fd;
+	long nr;
+
+	if (argc != 5 || shared == MAP_FAILED)
+		errx(1, "usage: stall list|interval steady|slow NR FILE");
+	nr = atol(argv[3]);
+	fd = temp_file(nr);
+	if (!fork()) {
+		watcher(shared, fd);
+		return 0;
+	}
+	run_on(0);
+	map_pages(fd, nr);
+	rounds(shared, argv[4], argv[1], !strcmp(argv[2], "steady"));
+	set(&shared->done, 1);
+	if (wait(&status) < 0 || status)
+		errx(1, "the watcher failed");
+	tell(argv[4], argv[1], argv[2], "worst_us", shared->worst_ns);
+	tell(argv[4], argv[1], argv[2], "total_us", shared->stalled_ns);
+	tell(argv[4], argv[1], argv[2], "count", 1000 * shared->stalls);
+	tell(argv[4], argv[1], argv[2], "samples", 1000 * shared->samples);
+	return 0;
+}
