@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which tests execute which lines of our files: measured with gcov, and used.
 
-usage: dev/gate/coverage.py measure         boot the gcov kernel, write coverage.map
+usage: dev/gate/coverage.py measure [STAGE...]   boot the gcov kernel, write coverage.map;
+                                            with stages, those again: what is known
+                                            of the others stays
        dev/gate/coverage.py run PATH...     run what executes these files, the tests
                                             with the most lines first
                                             (make check FOR='PATH...')
@@ -27,6 +29,8 @@ from mlx5 import run as adapter
 from trees import owned
 
 MAP = os.path.join(ROOT, "dev/gate/coverage.map")
+# What was measured last, of which the map is an abstract.
+KNOWN = os.path.join(ROOT, "out", "coverage.json")
 INTEROP = {"clients": "client.*", "odp": "*odp*", "pyverbs": "tests.*"}
 # Counters of what went before, and of all that the kernel does beside the test.
 RESET = "echo 0 >/sys/kernel/debug/gcov/reset\n"
@@ -42,7 +46,8 @@ def take(unit):
 
 
 def measured(unit, command):
-    return f"{RESET}{command}\n{take(unit)}"
+    """A test that fails has not executed what it would; its name is kept."""
+    return f"{RESET}({command}) || echo '{unit}' >>$SHARE/failed\n{take(unit)}"
 
 
 def boots():
@@ -114,25 +119,47 @@ def link(where, path, name):
     return path
 
 
-def measure():
+def boot(name, script, opts):
+    """{unit: {file: lines}} of one machine."""
+    result = vm.run("gcov", script, name=f"gcov-{name}", quiet=True, timeout=1800,
+                    kmemleak=False, **{**opts, "allow": "."})
+    folder = os.path.join(result.share, "gcov")
+    units = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    failed = os.path.join(result.share, "failed")
+    failed = read(failed).split() if os.path.exists(failed) else []
+    note(f"{name}: {len(units)} units, {result.seconds:.0f} s, status {result.status}",
+         *(f"  failed, so not in the map: {unit}" for unit in failed))
+    return {unit: os.path.join(folder, unit) for unit in units if unit not in failed}
+
+
+def measure(stages):
     vm.need(*vm.RDMA_PACKAGES, *selftest.PACKAGES)
     objects = vm.tool("kernels/build", "-i", "gcov").removesuffix("/arch/x86/boot/bzImage")
     mine = {entry.path for entry in owned.load() if "/tests/" not in entry.path}
-    table = {}              # file -> unit -> {line: executed}
-    for name, script, opts in boots():
-        result = vm.run("gcov", script, name=f"gcov-{name}", quiet=True, timeout=1800,
-                        kmemleak=False, **{**opts, "allow": "."})
-        folder = os.path.join(result.share, "gcov")
-        units = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        note(f"{name}: {len(units)} units, {result.seconds:.0f} s, status {result.status}")
-        for unit in units:
-            for file, lines in lines_of(os.path.join(folder, unit), objects).items():
-                if file in mine:
-                    table.setdefault(file, {})[unit] = lines
+    table = {}              # unit -> file -> {line: executed}
+    if stages and os.path.exists(KNOWN):
+        table = {unit: {file: {int(line): hit for line, hit in lines.items()}
+                        for file, lines in files.items()}
+                 for unit, files in json.loads(read(KNOWN)).items()
+                 if unit.partition(":")[0] not in stages}
+    todo = [one for one in boots() if not stages or one[0] in stages]
+    for found in vm.together(boot, todo):
+        for unit, folder in found.items():
+            lines = lines_of(folder, objects).items()
+            table[unit] = {file: seen for file, seen in lines if file in mine}
+    os.makedirs(os.path.dirname(KNOWN), exist_ok=True)
+    with open(KNOWN, "w") as file:
+        json.dump(table, file)
+    write_map(table)
+
+
+def write_map(table):
+    paths = sorted({path for files in table.values() for path in files})
     with open(MAP, "w") as file:
         file.write("# Written by dev/gate/coverage.py measure; make check FOR=path reads it.\n")
-        for path in sorted(table):
-            file.writelines(f"{line}\n" for line in ranked(path, table[path]))
+        for path in paths:
+            units = {unit: files[path] for unit, files in table.items() if path in files}
+            file.writelines(f"{line}\n" for line in ranked(path, units))
 
 
 def ranked(path, units):
@@ -204,8 +231,8 @@ def run(paths):
 
 
 def main():
-    if sys.argv[1:] == ["measure"]:
-        measure()
+    if sys.argv[1:2] == ["measure"]:
+        measure(sys.argv[2:])
     elif sys.argv[1:2] == ["run"] and sys.argv[2:]:
         run(sys.argv[2:])
     else:
