@@ -33,11 +33,14 @@ static struct check_state *check_lock(struct kunit *test)
 
 	cs->ptep = pte_offset_map_lock(cs->mm, pmd_off(cs->mm, cs->base), cs->base, &cs->ptl);
 	KUNIT_ASSERT_NOT_NULL(test, cs->ptep);
+	/* sparse counts in one function only; check_unlock() has the other half */
+	__release(cs->ptl);
 	return cs;
 }
 
 static void check_unlock(struct check_state *cs)
 {
+	__acquire(cs->ptl);
 	pte_unmap_unlock(cs->ptep, cs->ptl);
 }
 
@@ -203,7 +206,7 @@ static void regress_a_table_is_freed_empty(struct kunit *test)
 	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
 	struct mmu_notifier_range range;
 	struct mmu_gather tlb;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the table that @ptep is in */
 	pte_t *ptep;
 
 	ptep = get_locked_pte(cs->mm, addr, &ptl);
@@ -234,7 +237,7 @@ static void one_entry_of_a_contiguous_set_is_caught(struct kunit *test)
 	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
 	struct page *page = alloc_pages(GFP_KERNEL, ilog2(SET_PTES));
 	struct mmu_notifier_range range;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the table that @ptep is in */
 	pte_t *ptep;
 
 	KUNIT_ASSERT_NOT_NULL(test, page);
