@@ -21,13 +21,14 @@ def build_module(config):
     folder = os.path.join(OUT, f"module-{config}")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(os.path.join(HERE, "module"), folder)
-    missing = set(SYMBOLS) - set(modules.addresses(obj, SYMBOLS))
+    found = modules.addresses(obj, SYMBOLS)
+    missing = set(SYMBOLS) - set(found)
     if missing:
-        fail(f"{config}: no {' '.join(missing)} in System.map")
+        fail(f"{config}: no {' '.join(sorted(missing))} in System.map")
     # Beside the module, and of the same kernel: a later build would change it.
     shutil.copy(os.path.join(obj, "System.map"), folder)
     with open(os.path.join(folder, "symbols.S"), "w") as file:
-        file.write(modules.symbols(obj, SYMBOLS))
+        file.write(modules.symbols(found))
     modules.make(folder, obj)
     return os.path.join(folder, "notifier_bench.ko")
 

@@ -13,40 +13,15 @@
  *	files	shared mappings, 60 of each file
  */
 #define _GNU_SOURCE
-#include <sys/mman.h>
 #include <sys/wait.h>
 
-#include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define PAGE	4096UL
-#define BASE	((char *)0x10000000000)
+#include "areas.h"
+
 #define PER_FILE 60
-
-static int temp_file(long nr_pages)
-{
-	char name[] = "/tmp/vmas-XXXXXX";
-	int fd = mkstemp(name);
-
-	if (fd < 0 || ftruncate(fd, nr_pages * PAGE))
-		err(1, "%s", name);
-	unlink(name);
-	return fd;
-}
-
-static char *map(long place, int prot, int flags, int fd, long page)
-{
-	char *at = mmap(BASE + place * PAGE, PAGE, prot, flags | MAP_FIXED, fd,
-			page * PAGE);
-
-	if (at == MAP_FAILED)
-		err(1, "mmap");
-	return at;
-}
 
 static void make(const char *kind, long nr)
 {

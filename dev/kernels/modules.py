@@ -6,6 +6,7 @@ import subprocess
 from lib.common import fail, note
 from machine import vm
 
+
 def kernel_folder(config):
     """Where that kernel is built: builds it."""
     return vm.tool("kernels/build", "-i", config).removesuffix("/arch/x86/boot/bzImage")
@@ -17,10 +18,10 @@ def addresses(obj, names):
         return {name: address for address, _, name in map(str.split, file) if name in names}
 
 
-def symbols(obj, names):
-    """Assembler that gives NAMES their fixed addresses. Without KASLR they are true."""
+def symbols(found):
+    """Assembler that gives names their fixed addresses. Without KASLR they are true."""
     lines = "".join(f"\t.globl {name}\n\t.set {name}, 0x{address}\n"
-                    for name, address in addresses(obj, names).items())
+                    for name, address in found.items())
     return "/* SPDX-License-Identifier: GPL-2.0 */\n" + lines
 
 

@@ -16,7 +16,7 @@
 
 /**
  * struct bench_set - an mm with interval notifiers at regular places
- * @mm: made for this; nobody runs on it
+ * @mm: made for this; no task uses it
  * @subs: the notifiers
  * @nr: how many of @subs are inserted
  */
@@ -27,6 +27,15 @@ struct bench_set {
 };
 
 extern const struct mmu_interval_notifier_ops bench_interval_ops;
+
+/* A list notifier whose callbacks do nothing. */
+extern const struct mmu_notifier_ops bench_list_ops;
+int bench_list_start(struct mmu_notifier *subscription,
+		     const struct mmu_notifier_range *range);
+void bench_list_end(struct mmu_notifier *subscription,
+		    const struct mmu_notifier_range *range);
+int bench_list_age(struct mmu_notifier *subscription, struct mm_struct *mm,
+		   unsigned long start, unsigned long end);
 
 static inline unsigned long bench_slot(unsigned int i)
 {

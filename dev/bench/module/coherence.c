@@ -145,36 +145,13 @@ static int op_age(struct turns_cpu *cpu)
 	return mmu_notifier_clear_young(cpu->mm, start, start + PAGE_SIZE);
 }
 
-static int quiet_start(struct mmu_notifier *subscription,
-		       const struct mmu_notifier_range *range)
-{
-	return 0;
-}
-
-static void quiet_end(struct mmu_notifier *subscription,
-		      const struct mmu_notifier_range *range)
-{
-}
-
-static int quiet_age(struct mmu_notifier *subscription, struct mm_struct *mm,
-		     unsigned long start, unsigned long end)
-{
-	return 0;
-}
-
-/* Callbacks that write nothing. */
-static const struct mmu_notifier_ops quiet_ops = {
-	.invalidate_range_start = quiet_start,
-	.invalidate_range_end = quiet_end,
-};
-
 static const struct mmu_notifier_ops age_ops = {
-	.clear_young = quiet_age,
+	.clear_young = bench_list_age,
 };
 
 static int op_register(struct turns_cpu *cpu)
 {
-	cpu->list.ops = &quiet_ops;
+	cpu->list.ops = &bench_list_ops;
 	return mmu_notifier_register(&cpu->list, cpu->mm);
 }
 
@@ -295,7 +272,7 @@ static int run_kind(struct turns *turns, unsigned int kind)
 		ret = run_intervals(turns, mm);
 		break;
 	case 3:
-		ret = run_list(turns, mm, &quiet_ops, list_rows, ARRAY_SIZE(list_rows));
+		ret = run_list(turns, mm, &bench_list_ops, list_rows, ARRAY_SIZE(list_rows));
 		break;
 	case 4:
 		ret = run_list(turns, mm, &age_ops, age_rows, ARRAY_SIZE(age_rows));

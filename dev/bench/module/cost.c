@@ -337,25 +337,9 @@ static int cost_without(void)
 	return ret;
 }
 
-static int list_start(struct mmu_notifier *subscription,
-		      const struct mmu_notifier_range *range)
-{
-	return 0;
-}
-
-static void list_end(struct mmu_notifier *subscription,
-		     const struct mmu_notifier_range *range)
-{
-}
-
-static const struct mmu_notifier_ops list_ops = {
-	.invalidate_range_start = list_start,
-	.invalidate_range_end = list_end,
-};
-
 static int cost_list(void)
 {
-	struct mmu_notifier subs[2] = { { .ops = &list_ops }, { .ops = &list_ops } };
+	struct mmu_notifier subs[2] = { { .ops = &bench_list_ops }, { .ops = &bench_list_ops } };
 	struct bench_set set;
 	int i, ret;
 
@@ -387,7 +371,7 @@ int bench_cost(const char *arg)
 /* How long an mm with the writer's VMAs takes to get its first subscriber. */
 int bench_register(const char *arg)
 {
-	struct mmu_notifier list = { .ops = &list_ops }, second = { .ops = &list_ops };
+	struct mmu_notifier list = { .ops = &bench_list_ops }, second = { .ops = &bench_list_ops };
 	struct mmu_interval_notifier sub;
 	u64 first_cost, cost, late_cost;
 	int ret = 0;

@@ -70,6 +70,28 @@ const struct mmu_interval_notifier_ops bench_interval_ops = {
 	.invalidate = bench_invalidate,
 };
 
+int bench_list_start(struct mmu_notifier *subscription,
+		     const struct mmu_notifier_range *range)
+{
+	return 0;
+}
+
+void bench_list_end(struct mmu_notifier *subscription,
+		    const struct mmu_notifier_range *range)
+{
+}
+
+int bench_list_age(struct mmu_notifier *subscription, struct mm_struct *mm,
+		   unsigned long start, unsigned long end)
+{
+	return 0;
+}
+
+const struct mmu_notifier_ops bench_list_ops = {
+	.invalidate_range_start = bench_list_start,
+	.invalidate_range_end = bench_list_end,
+};
+
 void bench_report(u64 milli, const char *fmt, ...)
 {
 	va_list args;

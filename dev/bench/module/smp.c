@@ -236,18 +236,8 @@ static int sleeper_start(struct mmu_notifier *subscription,
 	return 0;
 }
 
-static int quick_start(struct mmu_notifier *subscription,
-		       const struct mmu_notifier_range *range)
-{
-	return 0;
-}
-
 static const struct mmu_notifier_ops sleeper_ops = {
 	.invalidate_range_start = sleeper_start,
-};
-
-static const struct mmu_notifier_ops quick_ops = {
-	.invalidate_range_start = quick_start,
 };
 
 static int invalidate_once_fn(void *data)
@@ -266,7 +256,7 @@ static int unregister_round(struct mm_struct *slow, struct mm_struct *quick,
 			    unsigned int round)
 {
 	struct mmu_notifier sleeper = { .ops = &sleeper_ops };
-	struct mmu_notifier victim = { .ops = &quick_ops };
+	struct mmu_notifier victim = { .ops = &bench_list_ops };
 	struct smp_thread thread = { .mm = slow };
 	ktime_t start;
 	int ret;

@@ -11,16 +11,6 @@
 
 #include "bench.h"
 
-static int subscriber_start(struct mmu_notifier *subscription,
-			    const struct mmu_notifier_range *range)
-{
-	return 0;
-}
-
-static const struct mmu_notifier_ops subscriber_ops = {
-	.invalidate_range_start = subscriber_start,
-};
-
 /* The command's mutex protects these. */
 static struct mmu_notifier subscriber_list;
 static struct mmu_interval_notifier subscriber_interval;
@@ -28,7 +18,7 @@ static struct mmu_interval_notifier subscriber_interval;
 /* "list" or "interval": on the mm of the writer. */
 int bench_subscribe(const char *arg)
 {
-	subscriber_list.ops = &subscriber_ops;
+	subscriber_list.ops = &bench_list_ops;
 	if (!strcmp(arg, "list"))
 		return mmu_notifier_register(&subscriber_list, current->mm);
 	if (!strcmp(arg, "interval"))

@@ -21,21 +21,6 @@
 /* Longer than any grace period: each round begins with nothing under way. */
 #define TEARDOWN_QUIET_MSECS	500
 
-static int kvm_start(struct mmu_notifier *sub, const struct mmu_notifier_range *range)
-{
-	return 0;
-}
-
-static void kvm_end(struct mmu_notifier *sub, const struct mmu_notifier_range *range)
-{
-}
-
-static int kvm_young(struct mmu_notifier *sub, struct mm_struct *mm,
-		     unsigned long start, unsigned long end)
-{
-	return 0;
-}
-
 static int kvm_test_young(struct mmu_notifier *sub, struct mm_struct *mm,
 			  unsigned long address)
 {
@@ -58,10 +43,10 @@ static void kvm_free(struct mmu_notifier *sub)
 
 /* The callbacks of virt/kvm/kvm_main.c, and the two that get and put need. */
 static const struct mmu_notifier_ops kvm_ops = {
-	.invalidate_range_start = kvm_start,
-	.invalidate_range_end = kvm_end,
-	.clear_flush_young = kvm_young,
-	.clear_young = kvm_young,
+	.invalidate_range_start = bench_list_start,
+	.invalidate_range_end = bench_list_end,
+	.clear_flush_young = bench_list_age,
+	.clear_young = bench_list_age,
 	.test_young = kvm_test_young,
 	.release = kvm_release,
 	.alloc_notifier = kvm_alloc,
@@ -70,7 +55,7 @@ static const struct mmu_notifier_ops kvm_ops = {
 
 /**
  * struct teardown_set - subscribed mms
- * @mms: an mm each; nobody runs on them
+ * @mms: made for this; no task uses them
  * @subs: the notifier of each mm
  * @nr: how many there are
  */
