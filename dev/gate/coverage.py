@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from gate import kunit, selftest
 from interop import run as clients
+from kernels import modules
 from lib.common import ROOT, fail, note, read
 from machine import ktap, vm
 from mlx5 import run as adapter
@@ -50,11 +51,13 @@ def measured(unit, command):
     return f"{RESET}({command}) || echo '{unit}' >>$SHARE/failed\n{take(unit)}"
 
 
-def boots():
-    """(name of the boot, script, options): each measures some units."""
+def kunit_boots():
     yield "kunit", (f"for suite in $(ls /sys/kernel/debug/kunit); do\n{RESET}"
                     "echo 1 >/sys/kernel/debug/kunit/$suite/run\n"
                     f"{take('kunit:$suite')}done\n"), {"append": "kunit.enable=1", "mem": "2G"}
+
+
+def selftest_boots():
     tests = selftests()
     out, errors = selftest.build("work", {test["program"].split()[0] for test in tests})
     for _, opts, batch in selftest.machines({**test, "config": "gcov"} for test in tests
@@ -62,12 +65,14 @@ def boots():
         yield "selftest", "".join(
             measured(f"selftest:{test['name']}", selftest.script([test], out).removesuffix("exit 0"))
             for test in batch), opts
+
+
+def interop_boots():
     here = clients.HERE
     yield "interop", "".join(
         measured(f"interop:{name}", f"bash {here}/clients.sh rxe0 $SHARE/c{name} '{glob}'\n"
                  f"python3 {here}/pyverbs_run.py rxe0 $SHARE/p{name} '{glob}'")
         for name, glob in INTEROP.items()), {"dev": "rxe", "mem": "2G", "hugepages": 64}
-    yield from scenarios()
 
 
 def selftests():
@@ -75,7 +80,7 @@ def selftests():
     return [test for test in selftest.tests("check", None, False) if "torture" not in test["name"]]
 
 
-def scenarios():
+def mlx5_boots():
     export = f"export {' '.join(adapter.modules('gcov'))}\n"
     files = sorted(name[:-3] for name in os.listdir(os.path.join(adapter.HERE, "tests"))
                    if name.startswith("test_"))
@@ -88,6 +93,11 @@ def scenarios():
             yield "mlx5", export + "".join(
                 measured(f"mlx5:{name}.{test}", cmd.replace("/results ", f"/{test} '{test}.*'"))
                 for test in files), opts
+
+
+# Each yields (stage, script, options of the VM): a boot that measures some units.
+BOOTS = {"kunit": kunit_boots, "selftest": selftest_boots, "interop": interop_boots,
+         "mlx5": mlx5_boots}
 
 
 def lines_of(folder, objects):
@@ -120,30 +130,35 @@ def link(where, path, name):
 
 
 def boot(name, script, opts):
-    """{unit: {file: lines}} of one machine."""
+    """{unit: folder of its counters} of one machine."""
     result = vm.run("gcov", script, name=f"gcov-{name}", quiet=True, timeout=1800,
                     kmemleak=False, **{**opts, "allow": "."})
     folder = os.path.join(result.share, "gcov")
     units = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    failed = os.path.join(result.share, "failed")
-    failed = read(failed).split() if os.path.exists(failed) else []
+    failed = read(os.path.join(result.share, "failed"), "").split()
     note(f"{name}: {len(units)} units, {result.seconds:.0f} s, status {result.status}",
          *(f"  failed, so not in the map: {unit}" for unit in failed))
     return {unit: os.path.join(folder, unit) for unit in units if unit not in failed}
 
 
+def kept(stages):
+    """unit -> file -> {line: executed} of the other stages."""
+    if not os.path.exists(KNOWN):
+        fail(f"nothing is known of the other stages ({os.path.relpath(KNOWN, ROOT)}): measure all")
+    return {unit: {file: {int(line): hit for line, hit in lines.items()}
+                   for file, lines in files.items()}
+            for unit, files in json.loads(read(KNOWN)).items()
+            if unit.partition(":")[0] not in stages}
+
+
 def measure(stages):
+    if not set(stages) <= set(BOOTS):
+        fail(f"stages: {' '.join(BOOTS)}")
+    table = kept(stages) if stages else {}
     vm.need(*vm.RDMA_PACKAGES, *selftest.PACKAGES)
-    objects = vm.tool("kernels/build", "-i", "gcov").removesuffix("/arch/x86/boot/bzImage")
+    objects = modules.kernel_folder("gcov")
     mine = {entry.path for entry in owned.load() if "/tests/" not in entry.path}
-    table = {}              # unit -> file -> {line: executed}
-    if stages and os.path.exists(KNOWN):
-        table = {unit: {file: {int(line): hit for line, hit in lines.items()}
-                        for file, lines in files.items()}
-                 for unit, files in json.loads(read(KNOWN)).items()
-                 if unit.partition(":")[0] not in stages}
-    todo = [one for one in boots() if not stages or one[0] in stages]
-    for found in vm.together(boot, todo):
+    for found in vm.together(boot, (one for stage in stages or BOOTS for one in BOOTS[stage]())):
         for unit, folder in found.items():
             lines = lines_of(folder, objects).items()
             table[unit] = {file: seen for file, seen in lines if file in mine}
