@@ -17,6 +17,8 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 
+#include "keep_breakpoint.h"
+
 #define UPD_XLT_ZAP BIT(0)
 
 static char *what = "zap";
@@ -49,11 +51,6 @@ static int skip_post(struct kprobe *probe, struct pt_regs *regs)
 {
 	/* The sixth: where the result goes. */
 	return regs->r9 ? 0 : skip(probe, regs);
-}
-
-/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
-static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
-{
 }
 
 static struct kprobe ours = {

@@ -13,6 +13,8 @@
 #include <linux/pci.h>
 #include <rdma/ib_verbs.h>
 
+#include "keep_breakpoint.h"
+
 static char *what;
 module_param(what, charp, 0444);
 MODULE_PARM_DESC(what, "to provoke");
@@ -32,11 +34,6 @@ static int refuse_third(struct kprobe *probe, struct pt_regs *regs)
 		return 0;
 	regs->ip = (unsigned long)refuse;
 	return 1;
-}
-
-/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
-static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
-{
 }
 
 static struct kprobe destroy = {

@@ -3,11 +3,13 @@
  * A stop point: whoever calls a function waits before it does anything, so that
  * what else wants to happen then does. It waits for some time in the probe's handler,
  * which holds its CPU and keeps grace periods of RCU from ending; or, with sleep=1, it
- * sleeps before the function, where that is allowed, until somebody sets go.
+ * sleeps before the function, where that is allowed, until go is set.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+
+#include "keep_breakpoint.h"
 
 static unsigned int ms = 1500;
 module_param(ms, uint, 0644);
@@ -66,11 +68,6 @@ static int stall(struct kprobe *probe, struct pt_regs *regs)
 	stall_target = (unsigned long)probe->addr;
 	regs->ip = (unsigned long)sleep_first;
 	return 1;
-}
-
-/* With one, kprobes does not replace the breakpoint by a jump, which ignores ip. */
-static void keep_breakpoint(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
-{
 }
 
 static struct kprobe stop = { .pre_handler = stall, .post_handler = keep_breakpoint };
