@@ -61,7 +61,7 @@
  * @level: which table it is in
  * @start: first address of what @old grants
  * @end: first address past that
- * @ptl: the lock whose release is waited for
+ * @ptl: the page-table lock; the change is judged when it is released
  * @ip: who changed it first
  * @site: the suppressed range that would have covered it, or NULL
  */
@@ -72,7 +72,7 @@ struct mmu_check_change {
 	enum mmu_check_level level;
 	unsigned long start;
 	unsigned long end;
-	spinlock_t *ptl;	/* the page table's */
+	spinlock_t *ptl;	/* see above */
 	unsigned long ip;
 	const char *site;
 };
@@ -267,7 +267,7 @@ static bool mmu_check_wanted(struct mm_struct *mm, unsigned long addr)
 
 /**
  * mmu_notifier_check_change() - an entry is about to be written
- * @mm: whose page tables it is in
+ * @mm: the mm that the page table belongs to
  * @addr: an address that it maps
  * @entry: the entry, of any level; still the old value
  *
@@ -283,7 +283,7 @@ EXPORT_SYMBOL(mmu_notifier_check_change);
 
 /**
  * mmu_notifier_check_ptes() - entries of one table are about to be written
- * @mm: whose page tables they are in
+ * @mm: the mm that the page table belongs to
  * @addr: an address that the first one maps
  * @ptep: the first one; of the last level
  * @nr: how many

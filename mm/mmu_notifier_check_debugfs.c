@@ -70,11 +70,6 @@ static int suppress_show(struct seq_file *m, void *unused)
 	return 0;
 }
 
-static int suppress_open(struct inode *inode, struct file *file)
-{
-	return single_open(file, suppress_show, inode->i_private);
-}
-
 static ssize_t suppress_write(struct file *file, const char __user *buf,
 			      size_t count, loff_t *ppos)
 {
@@ -87,15 +82,7 @@ static ssize_t suppress_write(struct file *file, const char __user *buf,
 	mmu_check_suppress(strim(name));
 	return count;
 }
-
-static const struct file_operations suppress_fops = {
-	.owner = THIS_MODULE,
-	.open = suppress_open,
-	.read = seq_read,
-	.write = suppress_write,
-	.llseek = seq_lseek,
-	.release = single_release,
-};
+DEFINE_SHOW_STORE_ATTRIBUTE(suppress);
 
 static int __init mmu_check_debugfs_init(void)
 {

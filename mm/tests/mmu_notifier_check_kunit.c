@@ -10,6 +10,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <asm/tlb.h>
 
 #include "../mmu_notifier_check.h"
@@ -26,6 +27,17 @@ struct check_state {
 	pte_t old[NR_PAGES];
 	unsigned long before[MMU_CHECK_NR_COUNTS];
 };
+
+/* Memory with a page table of its own, and no huge page. */
+static unsigned long map_table(struct kunit *test)
+{
+	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr, PMD_SIZE,
+						    MADV_NOHUGEPAGE));
+	return addr;
+}
 
 static struct check_state *check_lock(struct kunit *test)
 {
@@ -203,7 +215,7 @@ static pte_t raw_pte(unsigned long pfn)
 static void regress_a_table_is_freed_empty(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
-	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	unsigned long addr = map_table(test);
 	struct mmu_notifier_range range;
 	struct mmu_gather tlb;
 	spinlock_t *ptl;	/* of the table that @ptep is in */
@@ -234,7 +246,7 @@ static void regress_a_table_is_freed_empty(struct kunit *test)
 static void one_entry_of_a_contiguous_set_is_caught(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
-	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	unsigned long addr = map_table(test);
 	struct page *page = alloc_pages(GFP_KERNEL, ilog2(SET_PTES));
 	struct mmu_notifier_range range;
 	spinlock_t *ptl;	/* of the table that @ptep is in */
@@ -363,8 +375,7 @@ static int check_init(struct kunit *test)
 
 	KUNIT_ASSERT_NOT_NULL(test, cs);
 	test->priv = cs;
-	/* All in one table: no page of it is shared with another test. */
-	cs->base = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
+	cs->base = map_table(test);
 	cs->mm = current->mm;
 	for (i = 0; i < NR_PAGES; i++)
 		mmu_test_cpu_page(test, addr_of(cs, i));
@@ -378,7 +389,7 @@ static int check_init(struct kunit *test)
 	return 0;
 }
 
-/* Whatever a test did: nothing was dropped, and nobody has been warned. */
+/* No test may cause a dropped change or a warning; with lockdep off, all are dropped. */
 static void check_exit(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
