@@ -14,6 +14,7 @@ not reach is a failure.
 """
 import fnmatch
 import os
+import re
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -22,8 +23,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from lib.common import fail, note
 from machine import ktap, vm
 
+# If completions arrive later than test_resize_cq expects, it makes its CQ smaller than
+# their number. Then it fails, and rxe reports that the CQ overflows.
+RESIZE = "tests.test_cq.CQTest.test_resize_cq"
+OVERFLOW = r"^rxe0: cq#\d+ rxe_cq_post: queue full$"
 # What to boot with, and the devices of the server and of the other clients.
-DEVICES = {"rxe": ({"dev": "rxe"}, "rxe0", None),
+DEVICES = {"rxe": ({"dev": "rxe", "errors": OVERFLOW}, "rxe0", None),
            "mlx5": ({"dev": "mlx5x2"}, "mlx5_0", "mlx5_1"),
            "mlx5-memory": ({"dev": "mlx5x2", "mlx5": "memory-scheme=on"}, "mlx5_0", "mlx5_1")}
 VERDICTS = ("pass", "skip", "fail")
@@ -48,6 +53,11 @@ def baseline(dev, must=True):
     return {row[1]: (row[0], row[2].strip() if len(row) == 3 else "") for row in rows}
 
 
+def lost_completions(share):
+    said = vm.driver_errors(f"{share}/kernel-errors", None)
+    return [line for line in said if re.search(OVERFLOW, line)]
+
+
 def boot(config, dev, glob, quiet):
     options, first, second = DEVICES[dev]
     cmd = f"bash {HERE}/clients.sh {first} $SHARE/clients '{glob}'\n"
@@ -60,6 +70,8 @@ def boot(config, dev, glob, quiet):
                     verbose=os.environ.get("V"), allow=os.environ.get("PINLESS_ALLOW"))
     found = ktap.results(f"{result.share}/clients")
     found.update(ktap.results(f"{result.share}/pyverbs"))
+    if lost_completions(result.share) and found.get(RESIZE, ("",))[0] != "fail":
+        result.reason = result.reason or f"a CQ overflowed, and not because of {RESIZE}"
     return result, found
 
 
