@@ -51,6 +51,9 @@ def mlx5():
     """Our driver on the adapter."""
     def stage(run, prefix, *args):
         return prefix, run(*args)
+    # The longest one first, or it runs alone at the end. It starts at once if what it
+    # loads is built.
+    adapter.modules("debug")
     parts = vm.together(stage, (
         (adapter.run, "", "debug", "plain"), (adapter.run, "check.", "check"),
         (interop_of, "interop.", "check", "mlx5"),
