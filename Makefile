@@ -13,7 +13,7 @@ unexport CMD ALLOW
 export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER
 export KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image qemu vm kunit selftest interop mlx5 hostile check check-long \
+.PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long \
 	demo bench consumers refresh series clean clean-cache
 
 help:
@@ -49,6 +49,10 @@ kunit:
 ## make selftest [T=glob]       kselftests, ours and the base's
 selftest:
 	@$(D)/gate/selftest.py $(CONFIG)
+
+## make oracle [T=globs]        our tests of the notifiers, on stock's: the tests on trial
+oracle:
+	@$(D)/gate/selftest.py oracle
 
 ## make interop [T=glob DEV=mlx5|mlx5-memory] real RDMA clients on rxe, compared with stock
 interop:

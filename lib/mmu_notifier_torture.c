@@ -16,6 +16,7 @@
  *
  *	mmu_notifier_torture_list.c	list notifiers, registered and shared
  *	mmu_notifier_torture_interval.c	interval notifiers and the device
+ *	mmu_notifier_torture_phased.c	interval notifiers with two phases
  *	mmu_notifier_torture_range.c	ranges of the torture's own
  *
  * What is held to be true, whatever the order of events:
@@ -387,6 +388,9 @@ static long torture_start(struct file *file, void __user *arg)
 	/* One for a file, and one for an mm: shared notifiers go by the mm. */
 	if (file->private_data || torture_find(current->mm))
 		return -EBUSY;
+	ret = torture_prepare(current->mm);
+	if (ret)
+		return ret;
 	session = torture_alloc(&start);
 	if (!session)
 		return -ENOMEM;
@@ -406,6 +410,7 @@ static long torture_get_stats(void __user *arg)
 	unsigned int i;
 
 	stats.errors = atomic64_read(&torture_errors);
+	stats.never = TORTURE_NEVER;
 	for (i = 0; i < MMU_TORTURE_NR_COUNTERS; i++)
 		stats.count[i] = atomic64_read(&torture_counts[i]);
 	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;

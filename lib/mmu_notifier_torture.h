@@ -74,10 +74,12 @@ struct mmu_torture_start {
 /**
  * struct mmu_torture_stats - of all sessions since boot
  * @errors: contracts that were broken
+ * @never: bit mask of the counters that this kernel's core cannot count
  * @count: by &enum mmu_torture_counter
  */
 struct mmu_torture_stats {
 	__u64 errors;
+	__u64 never;
 	__u64 count[MMU_TORTURE_NR_COUNTERS];
 };
 

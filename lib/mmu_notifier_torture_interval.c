@@ -17,11 +17,6 @@
 #define TORTURE_FAULT_PAGES	16
 #define TORTURE_TRIES		4
 
-static struct torture_interval *to_interval(struct mmu_interval_notifier *mni)
-{
-	return container_of(mni, struct torture_interval, mni);
-}
-
 static unsigned long window_start(const struct torture_interval *interval)
 {
 	return interval->mni.interval_tree.start & PAGE_MASK;
@@ -60,11 +55,14 @@ static unsigned int torture_touched(const struct torture_interval *interval,
 }
 
 /* @seq is new to this notifier, and stays so as long as it is remembered. */
-static void torture_note_seq(struct torture_interval *interval, unsigned long seq)
+void torture_note_seq(struct torture_interval *interval, unsigned long seq)
 {
 	unsigned int i, nr = min(interval->nr_seqs, TORTURE_SEQS);
 
 	lockdep_assert_held(&interval->slot->device);
+	if (TORTURE_RANGES_SHARE_SEQ && nr &&
+	    interval->seqs[(interval->nr_seqs - 1) % TORTURE_SEQS] == seq)
+		return;
 	for (i = 0; i < nr; i++)
 		if (interval->seqs[i] == seq)
 			torture_error(interval->sub.session,
@@ -72,8 +70,8 @@ static void torture_note_seq(struct torture_interval *interval, unsigned long se
 	interval->seqs[interval->nr_seqs++ % TORTURE_SEQS] = seq;
 }
 
-static void torture_drop(struct torture_interval *interval,
-			 const struct mmu_notifier_range *range)
+void torture_drop(struct torture_interval *interval,
+		  const struct mmu_notifier_range *range)
 {
 	unsigned int i, end = torture_touched(interval, range, &i);
 
@@ -96,11 +94,10 @@ static void torture_collide(struct torture_interval *interval,
 		WRITE_ONCE(interval->heard, (unsigned long)range->owner);
 }
 
-static bool torture_invalidate(struct mmu_interval_notifier *mni,
-			       const struct mmu_notifier_range *range,
-			       unsigned long seq)
+bool torture_invalidate(struct mmu_interval_notifier *mni,
+			const struct mmu_notifier_range *range, unsigned long seq)
 {
-	struct torture_interval *interval = to_interval(mni);
+	struct torture_interval *interval = torture_to_interval(mni);
 	struct torture_session *session = interval->sub.session;
 	bool done = true;
 
@@ -130,56 +127,6 @@ static bool torture_invalidate(struct mmu_interval_notifier *mni,
 
 static const struct mmu_interval_notifier_ops torture_interval_ops = {
 	.invalidate = torture_invalidate,
-};
-
-/* What a notifier with two phases has left to do for one range. */
-struct torture_posted {
-	struct mmu_interval_notifier_finish finish;
-	struct mmu_notifier_range range;
-};
-
-static bool torture_post(struct mmu_interval_notifier *mni,
-			 const struct mmu_notifier_range *range, unsigned long seq,
-			 struct mmu_interval_notifier_finish **finish)
-{
-	struct torture_interval *interval = to_interval(mni);
-	struct torture_posted *posted = NULL;
-
-	if (mmu_notifier_range_blockable(range))
-		posted = kmalloc(sizeof(*posted), GFP_NOWAIT | __GFP_NOWARN);
-	if (!posted)
-		return torture_invalidate(mni, range, seq);
-
-	torture_enter(&interval->sub, "invalidate_start");
-	torture_count(POSTED);
-	posted->range = *range;
-	scoped_guard(mutex, &interval->slot->device) {
-		torture_note_seq(interval, seq);
-		mmu_interval_set_seq(mni, seq);
-		if (range->owner)
-			WRITE_ONCE(interval->heard, (unsigned long)range->owner);
-	}
-	*finish = &posted->finish;
-	torture_leave(&interval->sub, "invalidate_start");
-	return true;
-}
-
-static void torture_finish(struct mmu_interval_notifier_finish *finish)
-{
-	struct torture_posted *posted = container_of(finish, struct torture_posted, finish);
-	struct torture_interval *interval = to_interval(finish->notifier);
-
-	torture_enter(&interval->sub, "invalidate_finish");
-	torture_dawdle(interval->sub.session, &posted->range);
-	scoped_guard(mutex, &interval->slot->device)
-		torture_drop(interval, &posted->range);
-	kfree(posted);
-	torture_leave(&interval->sub, "invalidate_finish");
-}
-
-static const struct mmu_interval_notifier_ops torture_phased_ops = {
-	.invalidate_start = torture_post,
-	.invalidate_finish = torture_finish,
 };
 
 /* A range ends, and is still open: the device has nothing of it. */
@@ -354,6 +301,7 @@ static unsigned long torture_read_begin(struct torture_interval *interval)
 	torture_watch_begin(session, TORTURE_DEVICE, "read_begin");
 	seq = mmu_interval_read_begin(&interval->mni);
 	torture_watch_end(session, TORTURE_DEVICE);
+	WRITE_ONCE(interval->in_tree, true);
 	if (!open)
 		return seq;
 

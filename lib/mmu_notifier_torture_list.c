@@ -114,7 +114,8 @@ static int torture_list_start(struct mmu_notifier *mn,
 	torture_count(STARTS);
 	if (range->mm != session->mm || range->start >= range->end)
 		torture_error(session, "start of a range that makes no sense");
-	refused = !mmu_notifier_range_blockable(range) && torture_chance(session, 8);
+	refused = TORTURE_LISTS_REFUSE && !mmu_notifier_range_blockable(range) &&
+		  torture_chance(session, 8);
 	if (!refused) {
 		torture_list_open(list, range);
 		torture_dawdle(session, range);

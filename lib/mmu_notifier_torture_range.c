@@ -101,6 +101,8 @@ static void torture_check_heard(struct torture_session *session, unsigned long h
 		if (list && list->mn.ops->invalidate_range_start &&
 		    !torture_list_has(list, range))
 			torture_error(session, "a list notifier did not hear start");
+		if (interval && TORTURE_INSERTS_LATE && !READ_ONCE(interval->in_tree))
+			continue;
 		if (interval && range->start <= interval->mni.interval_tree.last &&
 		    range->end > interval->mni.interval_tree.start &&
 		    READ_ONCE(interval->heard) != range_id(range))
@@ -142,8 +144,7 @@ static void torture_stay_open(struct torture_session *session,
 			      const struct mmu_notifier_range *range,
 			      struct rnd_state *rnd)
 {
-	/* An mm that was not armed when it started does not have it recorded. */
-	if (!range->shard)
+	if (!torture_recorded(range))
 		return;
 	torture_made_open(session, range);
 	usleep_range(100, prandom_u32_state(rnd) % 8 ? 1000 : 5000);

@@ -23,6 +23,70 @@
 #define TORTURE_SEQS		16	/* sequence values that a notifier recalls */
 #define TORTURE_LATE		(30 * HZ)	/* longer than this is never */
 
+/*
+ * The torture is also built as a module for kernels that do not have this core: what
+ * it holds to be true has to be true of the contract, not of one implementation. This
+ * is the only place that knows of two cores. It names what the other one has not got,
+ * and what it does not promise.
+ */
+#ifdef MMU_NOTIFIER_ARMED
+
+#define TORTURE_NEVER			0ULL
+#define TORTURE_RANGES_SHARE_SEQ	false
+#define TORTURE_INSERTS_LATE		false
+#define TORTURE_LISTS_REFUSE		true
+
+extern const struct mmu_interval_notifier_ops torture_phased_ops;
+
+static inline int torture_prepare(struct mm_struct *mm)
+{
+	return 0;
+}
+
+/* An mm that was not armed when a range started does not have it recorded. */
+static inline bool torture_recorded(const struct mmu_notifier_range *range)
+{
+	return range->shard;
+}
+
+#else
+
+/* Ranges meet registrations only where mm_take_all_locks() is circumvented. */
+#define TORTURE_NEVER							\
+	(BIT_ULL(MMU_TORTURE_REGISTERS_INSIDE) | BIT_ULL(MMU_TORTURE_POSTED) |	\
+	 BIT_ULL(MMU_TORTURE_RANGES_UNLOCKED) | BIT_ULL(MMU_TORTURE_ARMS) |	\
+	 BIT_ULL(MMU_TORTURE_DISARMS))
+/* Ranges that are open at the same time have one sequence value. */
+#define TORTURE_RANGES_SHARE_SEQ	true
+/* Not in the tree before the ranges are over; until then read_begin waits. */
+#define TORTURE_INSERTS_LATE		true
+/* A notifier that has an end must not refuse. */
+#define TORTURE_LISTS_REFUSE		false
+
+#define torture_phased_ops		torture_interval_ops
+
+/* Ranges are recorded since there was an interval notifier. */
+static inline int torture_prepare(struct mm_struct *mm)
+{
+	return mmu_notifier_register(NULL, mm);
+}
+
+static inline bool torture_recorded(const struct mmu_notifier_range *range)
+{
+	return true;
+}
+
+static inline int mmu_notifier_arm(struct mm_struct *mm)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void mmu_notifier_disarm(struct mm_struct *mm)
+{
+}
+
+#endif
+
 struct torture_session;
 
 /**
@@ -69,6 +133,7 @@ struct torture_list {
  * @seqs: sequence values that were set or given, latest at @nr_seqs - 1
  * @nr_seqs: how many there have been
  * @heard: the latest marker of a range that called it
+ * @in_tree: read_begin has returned since it was inserted
  */
 struct torture_interval {
 	struct torture_sub sub;
@@ -78,7 +143,13 @@ struct torture_interval {
 	unsigned long seqs[TORTURE_SEQS];
 	unsigned int nr_seqs;
 	unsigned long heard;
+	bool in_tree;
 };
+
+static inline struct torture_interval *torture_to_interval(struct mmu_interval_notifier *mni)
+{
+	return container_of(mni, struct torture_interval, mni);
+}
 
 /**
  * struct torture_kind - how one kind of subscriber comes and goes
@@ -200,6 +271,12 @@ void torture_watch_begin(struct torture_session *session,
 			 enum torture_thread thread, const char *what);
 void torture_watch_end(struct torture_session *session,
 		       enum torture_thread thread);
+
+/* mmu_notifier_torture_interval.c, for mmu_notifier_torture_phased.c */
+void torture_note_seq(struct torture_interval *interval, unsigned long seq);
+void torture_drop(struct torture_interval *interval, const struct mmu_notifier_range *range);
+bool torture_invalidate(struct mmu_interval_notifier *mni,
+			const struct mmu_notifier_range *range, unsigned long seq);
 
 /* mmu_notifier_torture_list.c */
 bool torture_list_has(struct torture_list *list, const struct mmu_notifier_range *range);

@@ -49,6 +49,16 @@
 #define RECORDER_ENTRIES	4096
 #define RECORDER_OPEN		128
 
+/*
+ * The recorder is also built as a module for kernels that do not have this core. There
+ * a notifier that has an end must not refuse.
+ */
+#ifdef MMU_NOTIFIER_ARMED
+#define RECORDER_MODES		MMU_RECORDER_MODES
+#else
+#define RECORDER_MODES		(MMU_RECORDER_MODES & ~MMU_RECORDER_REFUSE_NONBLOCK)
+#endif
+
 struct recorder_entry {
 	u64 seq;
 	u64 pair;
@@ -470,6 +480,8 @@ static long recorder_set_mode(struct recorder *rec, void __user *arg)
 		return -EFAULT;
 	if (mode & ~MMU_RECORDER_MODES)
 		return -EINVAL;
+	if (mode & ~RECORDER_MODES)
+		return -EOPNOTSUPP;
 	WRITE_ONCE(rec->mode, mode);
 	return 0;
 }

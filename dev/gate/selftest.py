@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=globs] [TIER=check|long|all] dev/gate/selftest.py [stock]
+"""usage: [T=globs] [TIER=check|long|all] dev/gate/selftest.py [stock|oracle]
 
 Build the kselftests that dev/gate/selftests.list names, and our own, and run them
 in VMs: one boot for all that can share a machine.  Each has its own time
 limit; a program without a plan fails unless the list says that its exit status
 is the result.  "stock" does the same with stock's kernel and programs: the
-proof that a line of dev/gate/selftests.expect needs.
+proof that a line of dev/gate/selftests.expect needs.  "oracle" runs our tests of the
+notifiers on stock's core, with our devices as modules (make oracle): what fails there
+and is not in dev/gate/oracle.expect is a mistake of the test, or of stock.
 """
 import fnmatch
 import os
@@ -15,6 +17,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from kernels import oracles
 from lib.common import fail, note, ROOT
 from machine import ktap, vm
 from trees import owned
@@ -24,6 +27,11 @@ HERE = "tools/testing/selftests"
 PACKAGES = ("libnuma-dev", "libcap-dev", "liburing-dev", "libfuse3-dev", "pkg-config",
             "libibverbs-dev", "librdmacm-dev", "rsync")
 LIST = ("name", "config", "program", "timeout", "needs", "tier")
+# What runs on any core that has the API. ORACLE has lockdep, KASAN and kmemleak.
+ORACLES = ("mm/mmu_notifier_callsites", "mm/mmu_notifier_recorder",
+           "mm/mmu_notifier_torture", "mm/mm_all_locks")
+ORACLE = "stock-debug"
+EXPECT = {"": "selftests.expect", "oracle": "oracle.expect"}
 
 
 def rows(path):
@@ -48,11 +56,14 @@ def ours(listed):
                                   "mem=2G,dev=rxe" if folder == "rdma" else "mem=2G", "check")))
 
 
-def tests(tier, glob, stock):
+def tests(tier, glob, side):
     table = [dict(zip(LIST, row)) for row in rows("selftests.list")]
     listed = {test["program"].split()[0] for test in table}
-    if not stock:
+    if side != "stock":
         table += list(ours(listed))
+    if side == "oracle":
+        table = [{**test, "config": "debug"} for test in table
+                 if test["program"].split()[0] in ORACLES]
     return [test for test in table if tier in ("all", test["tier"])
             and (not glob or any(fnmatch.fnmatch(test["name"], one) for one in glob.split()))]
 
@@ -87,9 +98,10 @@ def build(which, programs):
     return out, errors
 
 
-def script(batch, out):
+def script(batch, out, modules):
     """Run by bash in the guest: each test's output and status into the share."""
     lines = ["mount -o remount,size=75% /dev/shm"]
+    lines += [f"insmod {module} || exit 1" for module in modules]
     for test in batch:
         # A folder of its own to write to; line by line, as forked children of
         # a test would otherwise print the parent's buffer a second time; and some
@@ -130,18 +142,18 @@ def judge(test, share, tally):
         tally.merge(one, f"{name}: ")
 
 
-def excuse(tally, stock):
+def excuse(tally, side):
     """Turn failures that stock has too into skips that say so."""
-    if stock:
+    if side not in EXPECT:
         return tally
-    known = {row[0]: row[1] for row in rows("selftests.expect")}
+    known = {row[0]: row[1] for row in rows(EXPECT[side])}
     out = ktap.Tally()
     for name, verdict in tally.names.items():
         why = dict(tally.failed + tally.skipped).get(name, "")
         if verdict == "fail" and name in known:
             verdict, why = "skip", f"stock fails here too: {known[name]}"
         elif verdict == "pass" and name in known:
-            note(f"passes now, take it out of dev/gate/selftests.expect: {name}")
+            note(f"passes now, take it out of dev/gate/{EXPECT[side]}: {name}")
         out.add(name, verdict, why)
     return out
 
@@ -180,11 +192,11 @@ def machines(todo):
     return found
 
 
-def boot(config, opts, batch, out, quiet):
+def boot(config, opts, batch, out, quiet, modules):
     """One machine, and what its tests said."""
     tally = ktap.Tally()
     needs = ",".join(f"{name}={value}" for name, value in opts.items())
-    result = vm.run(config, script(batch, out), name="selftest", quiet=quiet,
+    result = vm.run(config, script(batch, out, modules), name="selftest", quiet=quiet,
                     timeout=120 + sum(int(test["timeout"]) for test in batch), **opts)
     if result.reason or result.status:
         vm.report(result)
@@ -196,29 +208,32 @@ def boot(config, opts, batch, out, quiet):
     return tally
 
 
-def run(tier, glob, stock=False, quiet=True):
-    todo = tests(tier, glob, stock)
+def run(tier, glob, side="", quiet=True):
+    todo = tests(tier, glob, side)
     if not todo:
         fail(f"no selftest matches '{glob or tier}'")
     tally = ktap.Tally()
-    out, errors = build("stock" if stock else "work", {t["program"].split()[0] for t in todo})
+    out, errors = build("stock" if side == "stock" else "work", {t["program"].split()[0] for t in todo})
     for test in todo:
         if test["program"].split()[0] in errors:
             tally.add(test["name"], "fail", "does not build: " + errors[test["program"].split()[0]])
+    modules = oracles.build(ORACLE) if side == "oracle" else []
     def machine(config, opts, batch):
-        return boot({"demo": "stock"}.get(config, f"stock-{config}") if stock else config,
-                    opts, batch, out, quiet)
+        return boot({"demo": "stock"}.get(config, f"stock-{config}") if side else config,
+                    opts, batch, out, quiet, modules)
     good = machines(test for test in todo if test["program"].split()[0] not in errors)
     for one in vm.together(machine, good):
         tally.merge(one)
-    return excuse(tally, stock)
+    return excuse(tally, side)
 
 
 def main():
     vm.need(*vm.PACKAGES, *PACKAGES)
     glob = os.environ.get("T")
-    tally = run(os.environ.get("TIER") or ("all" if glob else "check"), glob,
-                stock=sys.argv[1:] == ["stock"])
+    side = "".join(sys.argv[1:])
+    if side not in ("", "stock", "oracle"):
+        fail(f"{side}: there are stock and oracle")
+    tally = run(os.environ.get("TIER") or ("all" if glob else "check"), glob, side)
     tally.show(sys.stderr)
     tally.end()
 

@@ -230,7 +230,10 @@ static bool get_stats(struct mmu_torture_stats *stats)
 	return !ret;
 }
 
-/* What has to happen in a run; the others depend on luck, or on the kernel. */
+/*
+ * What has to happen in a run, unless the kernel says that it never does; the others
+ * depend on luck.
+ */
 static const struct counter {
 	const char *name;
 	bool needed;
@@ -282,9 +285,11 @@ static bool report(const struct mmu_torture_stats *before,
 
 	for (i = 0; i < MMU_TORTURE_NR_COUNTERS; i++) {
 		unsigned long long count = after->count[i] - before->count[i];
+		bool never = after->never >> i & 1;
 
-		ksft_print_msg("%-18s %10llu\n", counters[i].name, count);
-		good &= count || !counters[i].needed;
+		ksft_print_msg("%-18s %10llu%s\n", counters[i].name, count,
+			       never ? " (never here)" : "");
+		good &= never ? !count : count || !counters[i].needed;
 	}
 	for (i = 0; i < arena_nr_ops(); i++) {
 		ksft_print_msg("%-18s %10lu changes\n", arena_op_name(i),
