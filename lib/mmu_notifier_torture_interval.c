@@ -149,7 +149,7 @@ static void torture_audit_one(struct torture_interval *interval,
 	}
 }
 
-/* Context: in a callback that may sleep, without a device lock. */
+/* Context: between start and end of @range; sleeps; without a device lock. */
 void torture_audit(struct torture_session *session,
 		   const struct mmu_notifier_range *range)
 {

@@ -133,9 +133,6 @@ static void torture_list_end(struct mmu_notifier *mn,
 	torture_enter(&list->sub, "end");
 	torture_count(ENDS);
 	torture_list_close(list, range);
-	/* Not blockable ones may have been refused: nothing was promised then. */
-	if (mmu_notifier_range_blockable(range) && torture_chance(list->sub.session, 2))
-		torture_audit(list->sub.session, range);
 	torture_dawdle(list->sub.session, range);
 	torture_leave(&list->sub, "end");
 }

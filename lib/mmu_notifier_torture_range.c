@@ -179,6 +179,9 @@ static void torture_make_range(struct torture_session *session, struct rnd_state
 	if (torture_range_start(&range, blockable)) {
 		torture_check_heard(session, held, &range);
 		torture_stay_open(session, &range, rnd);
+		/* Not in end callbacks: these may come when readers no longer wait. */
+		if (torture_recorded(&range))
+			torture_audit(session, &range);
 		mmu_notifier_invalidate_range_end(&range);
 	}
 	torture_check_closed(session, held, &range);

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Take every lock under which page tables of one mm are changed.
+ * Take every lock under which the page tables of one mm are changed.
  *
- * Faults are kept out by the VMA locks, everything that comes from a page or a
- * file by the i_mmap_rwsem of each mapping and the rwsem of each anon_vma root.
- * With all of them held, no invalidation is in flight: that is how an mm is
- * armed (mmu_notifier_arm.c).
+ * The VMA locks exclude faults. The i_mmap_rwsem of each mapping and the rwsem of each
+ * anon_vma root exclude changes that start from a page or a file. With all of them
+ * held, no invalidation is in flight. mmu_notifier_arm.c depends on that.
  *
- * Order, after mmap_lock (for write: the set of VMAs, mappings and anon_vmas
- * stands still): all VMA locks; i_mmap_rwsem of hugetlb mappings; of all other
- * mappings; anon_vma roots. That is the order of mm/rmap.c. Within one group
- * the order is free, because nobody else holds two of a group who does not come
- * through here, and here there is one at a time (mm_all_locks_mutex).
+ * Lock order: mmap_lock for write, which keeps the set of VMAs, mappings and anon_vmas
+ * constant; all VMA locks; i_mmap_rwsem of hugetlb mappings; i_mmap_rwsem of all other
+ * mappings; anon_vma roots. mm/rmap.c has the same order. Within each of these groups
+ * the order does not matter: no other code holds two locks of one group, and
+ * mm_all_locks_mutex serialises the callers of this file.
  *
- * Walking the VMAs costs more than the locks do, so it is done once: it takes
- * the VMA locks and writes down what else there is, with the group in the low
- * bits. The memory for that list is allocated before anything is locked. If there
- * is none, or not enough, the VMAs are walked again for each group.
+ * Walking the VMAs costs more than taking the locks. One walk takes the VMA locks and
+ * lists the other objects, with their group in the low bits. The list is allocated
+ * before any lock is taken. If it cannot be allocated or is too short, the VMAs are
+ * walked again for each group.
  *
- * A mapping or a root is shared by many VMAs and must be locked once. Being
- * locked by us is noted in the object: AS_MM_ALL_LOCKS of the mapping, and bit 0
- * of the root's tree pointer. The latter is written, read and cleared only under
- * the root's rwsem or, by us, while nobody but us can set it.
+ * Many VMAs share a mapping or a root, which must be locked once. A mark in the object
+ * says that it is locked here: AS_MM_ALL_LOCKS of a mapping, and bit 0 of the tree
+ * pointer of a root. Bit 0 is set and cleared under the root's rwsem only. It is read
+ * without the rwsem, but only by the holder of mm_all_locks_mutex, who alone sets it.
  *
  * VMA locks are released by mmap_write_unlock(), so dropping skips them.
  *
@@ -38,7 +37,7 @@
 
 #include "mmu_notifier.h"
 
-/* In the low bits of what is written down; objects are aligned to more. */
+/* Stored in the low bits of listed objects, whose alignment is larger. */
 enum mm_lock_group {
 	MM_LOCKS_HUGETLB,
 	MM_LOCKS_FILE,
@@ -48,15 +47,15 @@ enum mm_lock_group {
 };
 
 /**
- * struct mm_locks - what is locked besides the VMAs
- * @mm: of whom
- * @objects: mappings and roots, with their group; some more than once
- * @nr: how many there are
- * @max: how many there is room for
- * @complete: all of them are in @objects
+ * struct mm_locks - the locks to take besides those of the VMAs
+ * @mm: the mm
+ * @objects: mappings and roots, with their group; may contain duplicates
+ * @nr: number of entries in @objects
+ * @max: size of @objects
+ * @complete: @objects has all of them
  * @groups: bit mask of the groups that occur
- * @group: the one that is being locked
- * @interruptible: stop when a signal is pending
+ * @group: the group that is being locked
+ * @interruptible: return -EINTR when a signal is pending
  */
 struct mm_locks {
 	struct mm_struct *mm;
@@ -72,14 +71,14 @@ struct mm_locks {
 typedef void mm_locks_visit_t(struct mm_locks *locks, void *object,
 			      enum mm_lock_group group);
 
-/* Held from take to drop. Protects the marks of what is locked, and the list. */
+/* Held from take to drop. Protects the marks in the objects, and mm_all_locks. */
 static DEFINE_MUTEX(mm_all_locks_mutex);
 static struct mm_locks mm_all_locks;
 
-/* How long the list may be; tests make it short. */
+/* Limit for the length of the list; tests make it short. */
 VISIBLE_IF_KUNIT unsigned long mm_all_locks_max = ULONG_MAX;
 
-/* Two for each VMA are enough for all but those that were forked several times. */
+/* Only VMAs that were forked several times have more than two objects. */
 static void mm_locks_init(struct mm_locks *locks, struct mm_struct *mm, bool interruptible)
 {
 	unsigned long max = min(2UL * mm->map_count, mm_all_locks_max);
@@ -143,7 +142,7 @@ static void mm_locks_add(struct mm_locks *locks, void *object, enum mm_lock_grou
 	unsigned long tagged = (unsigned long)object | group;
 
 	locks->groups |= BIT(group);
-	/* Neighbours share, most often. */
+	/* Neighbouring VMAs share objects most of the time. */
 	if (locks->nr && locks->objects[locks->nr - 1] == tagged)
 		return;
 	if (likely(locks->nr < locks->max))
@@ -152,7 +151,7 @@ static void mm_locks_add(struct mm_locks *locks, void *object, enum mm_lock_grou
 		locks->complete = false;
 }
 
-/* The VMA locks, and a list of what else is to be locked. */
+/* Takes the VMA locks and lists the other objects. */
 static int mm_lock_vmas(struct mm_locks *locks)
 {
 	VMA_ITERATOR(vmi, locks->mm, 0);
@@ -174,7 +173,7 @@ static unsigned long *anon_root_mark(struct anon_vma *root)
 
 static void mapping_lock_once(struct address_space *mapping, struct mm_struct *mm)
 {
-	/* Other bits of flags are not ours, hence the atomic operations. */
+	/* Atomic operations, because others change other bits of flags. */
 	if (test_bit(AS_MM_ALL_LOCKS, &mapping->flags))
 		return;
 	down_write_nest_lock(&mapping->i_mmap_rwsem, &mm->mmap_lock);
@@ -189,7 +188,7 @@ static void mapping_unlock_once(struct address_space *mapping)
 
 static void anon_root_lock_once(struct anon_vma *root, struct mm_struct *mm)
 {
-	/* Others change the rest of the word under the rwsem, never this bit. */
+	/* Others change the rest of the word under the rwsem, but never this bit. */
 	if (READ_ONCE(*anon_root_mark(root)) & 1)
 		return;
 	down_write_nest_lock(&root->rwsem, &mm->mmap_lock);
@@ -228,7 +227,7 @@ static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
 	int ret;
 
 	mmap_assert_write_locked(mm);
-	/* Whoever waits for the mutex should not wait for memory as well. */
+	/* Allocate first: those who wait for the mutex should not wait for reclaim. */
 	mm_locks_init(&fresh, mm, interruptible);
 	mutex_lock(&mm_all_locks_mutex);
 	*locks = fresh;
@@ -242,13 +241,13 @@ static int __mm_take_all_locks(struct mm_struct *mm, bool interruptible)
 }
 
 /**
- * mm_take_all_locks() - keep out everything that changes page tables of an mm
+ * mm_take_all_locks() - exclude everything that changes page tables of an mm
  * @mm: the mm
  *
- * Costs some locks for each VMA, of which there may be thousands.
+ * Takes a few locks for each VMA, of which there may be thousands.
  *
- * Context: mmap_lock held for write, and not given back before
- * mm_drop_all_locks(); no other mm is locked like this by the caller. Sleeps.
+ * Context: mmap_lock held for write until mm_drop_all_locks(). The caller must not have
+ * taken all locks of another mm. Sleeps.
  * Return: 0, or -EINTR if a signal is pending; then nothing is locked.
  */
 int mm_take_all_locks(struct mm_struct *mm)
@@ -271,7 +270,7 @@ void mm_take_all_locks_uninterruptible(struct mm_struct *mm)
  * mm_drop_all_locks() - undo mm_take_all_locks()
  * @mm: the mm
  *
- * Context: mmap_lock still held for write since then.
+ * Context: mmap_lock held for write since mm_take_all_locks().
  */
 void mm_drop_all_locks(struct mm_struct *mm)
 {

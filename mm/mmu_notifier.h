@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the parts of the MMU notifier core share. The whole is explained in
- * mmu_notifier.c.
+ * Internals of the MMU notifier core. See mmu_notifier.c for an overview.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -9,70 +8,84 @@
 #define _MM_MMU_NOTIFIER_H
 
 #include <linux/mmu_notifier.h>
+#include <linux/preempt.h>
 #include <linux/smp.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
 /*
- * Enough to keep CPUs apart, few enough to take all of them: inserting does.
- * A power of two, so that finding one's own is cheap.
+ * Many enough to separate CPUs, few enough to take all their locks, as inserting does. A
+ * power of two, so that a shift finds the shard of a CPU.
  */
 #define MMU_NOTIFIER_MAX_SHARDS	16
 
 /**
- * struct mmu_notifier_shard - one CPU's (or a few CPUs') part of the active set
- * @lock: protects the fields below and those of the ranges in @ranges; together
- *	with that of any other shard it also keeps the interval tree and the list
- *	from changing
- * @ranges: the active ranges, &mmu_notifier_range.link; its head is read
- *	without the lock by read_begin
- * @ticket: noted by each range that is linked, and counted up by who comes to
- *	wait, so that a waiter can tell those it has seen from later ones
- * @subs: the active set this is a part of
+ * struct mmu_notifier_shard - the part of the active set for one or a few CPUs
+ * @lock: protects the fields below and the ranges and walks that are linked here. The
+ *	interval tree and the list change under the locks of all used shards, so any of
+ *	these locks keeps both constant
+ * @ranges: the active ranges, by &mmu_notifier_range.link; readers of a sequence look at
+ *	its head without the lock
+ * @walks: the tasks that call notifiers, by &mmu_walk.link
+ * @epoch: recorded by each range that is linked. A waiter increments it to tell ranges
+ *	that are linked already from later ones
+ * @seq: the last sequence value of a range of this shard
+ * @nr: its index plus 1; 0 until it is in &mmu_notifier_subscriptions.used
+ * @subs: the state of the mm that this is a part of
+ * @now: the notifier that a task calls without a &struct mmu_walk, or NULL. Set under
+ *	@lock, cleared without it
+ * @now_in_list: @now is a list notifier, and not an interval notifier
+ * @now_awaited: a removal may be waiting for @now to change
  */
 struct mmu_notifier_shard {
 	spinlock_t lock;
+	u8 nr;
+	bool now_in_list;
+	bool now_awaited;
 	struct hlist_head ranges;
-	unsigned long ticket;
+	struct hlist_head walks;
+	u64 epoch;
+	unsigned long seq;
 	struct mmu_notifier_subscriptions *subs;
+	const void *now;
 } ____cacheline_aligned_in_smp;
 
 /**
  * struct mmu_notifier_subscriptions - the notifier state of one mm
- * @list: list notifiers, newest first; changed under all shard locks, walked
- *	under any of them, or under RCU
- * @intervals: interval notifiers; changed and walked like @list
- * @generation: number of list notifiers ever registered; like @list
- * @walked: there is, or was, a list notifier with callbacks that are called under
- *	RCU; changed under all shard locks, and never back
- * @nr_aging: number of interval notifiers with @age; changed like @list, read
- *	without a lock
- * @nr_shards: how many of @shards there are
- * @lock: protects @nr_users, @disarm_pending, @interval_mode, @idle_since and the
- *	armed bit of the mm
- * @nr_users: subscribers and others that keep the mm armed
- * @idle_since: when @nr_users became zero, in jiffies
- * @idle_jiffies: how long it stays armed from then on
- * @nr_rearmed: how often it was armed after it had been disarmed
+ * @list: list notifiers, newest first; written under all shard locks, read under any
+ *	of them
+ * @intervals: interval notifiers; written and read like @list
+ * @used: bit mask of the shards that have had a range or a walk. The others need not be
+ *	locked or looked at. Written under @lock
+ * @nr_asked: number of list notifiers with callbacks that are called under a page-table
+ *	lock; written like @list, read without a lock
+ * @nr_aging: number of interval notifiers with @age; likewise
+ * @cpu_shift: the shard of a CPU is the CPU number shifted right by this
+ * @lock: protects the fields from @nr_users to @seq, and the armed bit of the mm
+ * @nr_users: number of subscribers and of mmu_notifier_arm() calls not undone
+ * @idle_since: time at which @nr_users became zero, in jiffies
+ * @idle_jiffies: time for which the mm stays armed after that
+ * @nr_rearmed: number of times the mm was armed after having been disarmed
  * @disarm_pending: @disarm_work is queued and holds a reference on @mm
- * @interval_mode: one of @nr_users is mmu_notifier_register() of NULL, which
- *	nothing undoes
- * @seq: source of the sequence values; odd, two steps a hit
- * @range_wait: those who wait for ranges to end
- * @removal_wait: those who wait for a callback of the notifier they remove
+ * @interval_mode: one of @nr_users is mmu_notifier_register() of NULL, which is never
+ *	undone
+ * @epoch: that of the list notifier that was registered last
+ * @seq: the last sequence value of an inserted interval notifier; even
+ * @range_wait: waiters for the end of ranges
+ * @removal_wait: waiters for callbacks of a notifier that they remove
  * @mm: the mm that owns this until the last reference to it is dropped
- * @disarm_work: disarms an idle mm
+ * @disarm_work: disarms an mm that has had no users for a while
  * @shards: the active set
  *
- * The first group is what every invalidation reads and hardly anybody writes.
+ * Every invalidation reads the first group, which is rarely written.
  */
 struct mmu_notifier_subscriptions {
 	struct hlist_head list;
 	struct rb_root_cached intervals;
-	unsigned long generation;
-	bool walked;
+	unsigned long used;
+	unsigned int nr_asked;
 	unsigned int nr_aging;
-	unsigned int nr_shards;
+	unsigned int cpu_shift;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	unsigned int nr_users;
@@ -81,14 +94,78 @@ struct mmu_notifier_subscriptions {
 	unsigned long idle_since;
 	unsigned long idle_jiffies;
 	unsigned int nr_rearmed;
-	atomic_long_t seq;
+	u64 epoch;
+	unsigned long seq;
 	wait_queue_head_t range_wait;
 	wait_queue_head_t removal_wait;
 	struct mm_struct *mm;
 	struct delayed_work disarm_work;
 
-	struct mmu_notifier_shard shards[] __counted_by(nr_shards);
+	struct mmu_notifier_shard shards[];
 };
+
+/* The number of notifiers that a walk collects at a time. A walk is on the stack. */
+#define MMU_WALK_BATCH	16
+
+/**
+ * struct mmu_walk - a task that calls notifiers of one kind, one after the other
+ * @link: in &mmu_notifier_shard.walks
+ * @shard: its lock protects the other fields; but @now, @batch and @awaited are also
+ *	accessed without it, see mmu_notifier_walk.c
+ * @now: the notifier that is being called, or NULL
+ * @interval: cursor: the first interval notifier that is not collected yet, or NULL
+ * @list: cursor: the first list notifier that is not collected yet, or NULL
+ * @start: first address of the intervals to collect
+ * @last: last address of the intervals to collect
+ * @epoch: list notifiers of later epochs are not collected
+ * @newer_than: list notifiers of this epoch and of earlier ones are not collected
+ * @op: offset of a callback in &struct mmu_notifier_ops; list notifiers without this
+ *	callback are not collected
+ * @aging: interval notifiers without @age are not collected
+ * @in_list: it calls list notifiers, and not interval notifiers
+ * @awaited: a removal may be waiting for @now to change
+ * @nr: how many there are in @batch
+ * @batch: the notifiers to call; NULL for one that has been removed
+ */
+struct mmu_walk {
+	struct hlist_node link;
+	struct mmu_notifier_shard *shard;
+	const void *now;
+	union {
+		struct interval_tree_node *interval;
+		struct hlist_node *list;
+	};
+	union {
+		unsigned long start;
+		u64 epoch;
+	};
+	union {
+		unsigned long last;
+		u64 newer_than;
+	};
+	unsigned short op;
+	bool aging;
+	bool in_list;
+	bool awaited;
+	unsigned char nr;
+	const void *batch[MMU_WALK_BATCH];
+};
+
+#define mmu_walk_op(_op)	offsetof(struct mmu_notifier_ops, _op)
+
+/*
+ * Does @sub have the callback at the offset @op, and is its epoch later than @newer_than
+ * and not later than @epoch, in which the range started?
+ */
+static inline bool mmu_list_wanted(const struct mmu_notifier *sub, size_t op, u64 epoch,
+				   u64 newer_than)
+{
+	const void *ops = sub->ops;
+
+	return *(void * const *)(ops + op) && sub->epoch <= epoch && sub->epoch > newer_than;
+}
+
+void mmu_shard_use_locked(struct mmu_notifier_shard *shard);
 
 /* The state of @mm, or NULL if it has never had a subscriber. */
 static inline struct mmu_notifier_subscriptions *
@@ -99,76 +176,70 @@ mmu_notifier_subscriptions(struct mm_struct *mm)
 	return (void *)(tagged & ~MMU_NOTIFIER_ARMED);
 }
 
-/* Any shard is right; the CPU's own is the one that is not contended. */
+/* Each used shard. Without @subs->lock it may miss one that comes into use. */
+#define mmu_for_each_shard(_shard, _subs)					\
+	for (unsigned long __left = READ_ONCE((_subs)->used);			\
+	     __left && ((_shard) = &(_subs)->shards[__ffs(__left)], true);	\
+	     __left &= __left - 1)
+
+/* Any shard is correct. That of this CPU is most likely not contended. */
 static inline struct mmu_notifier_shard *
-mmu_active_shard(struct mmu_notifier_subscriptions *subs)
+mmu_shard_lock(struct mmu_notifier_subscriptions *subs)
 {
 	struct mmu_notifier_shard *shard;
 
-	shard = &subs->shards[raw_smp_processor_id() & (subs->nr_shards - 1)];
-	/* Or the compiler computes the address anew for each member. */
+	shard = &subs->shards[raw_smp_processor_id() >> subs->cpu_shift];
+	/* Otherwise the compiler computes the address again for each member. */
 	OPTIMIZER_HIDE_VAR(shard);
+	spin_lock(&shard->lock);
+	if (unlikely(!shard->nr))
+		mmu_shard_use_locked(shard);
 	return shard;
 }
 
 /*
- * @range becomes active. Under the lock of its shard, and ordered before the
- * callback's mmu_interval_set_seq(), which is a release: who sees that sequence,
- * sees this link.
+ * @range becomes active, under the lock of its shard. mmu_interval_set_seq() in its
+ * callback is a release, so a reader that sees the new sequence also sees this link.
  */
-static inline void mmu_active_link_locked(struct mmu_notifier_subscriptions *subs,
-					  struct mmu_notifier_shard *shard,
+static inline void mmu_active_link_locked(struct mmu_notifier_shard *shard,
 					  struct mmu_notifier_range *range)
 {
-	range->shard = shard;
-	range->ticket = shard->ticket;
-	range->generation = subs->generation;
-	range->posted = NULL;
-	range->awaited = false;
+	range->shard = shard->nr;
+	range->epoch = shard->epoch;
 	hlist_add_head(&range->link, &shard->ranges);
 }
 
-/* @range is done. */
-static inline void mmu_active_unlink(struct mmu_notifier_range *range)
+/* @range ends. Returns true if the caller has to wake @range_wait. */
+static inline bool mmu_active_unlink_locked(struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_shard *shard = range->shard;
-	struct hlist_node *next;
-	bool awaited;
+	struct hlist_node *next = range->link.next;
 
-	spin_lock(&shard->lock);
-	next = range->link.next;
 	if (next)
 		next->pprev = range->link.pprev;
 	/*
-	 * Pairs with the acquire in mmu_active_none() and mmu_active_wait(): who
-	 * sees the shard empty, sees the page tables as they are after the change.
+	 * Pairs with the acquire in mmu_active_none() and mmu_active_wait(): a reader
+	 * that sees the shard empty also sees the page tables after the change.
 	 */
 	smp_store_release(range->link.pprev, next);
-	awaited = range->awaited;
-	spin_unlock(&shard->lock);
-	range->shard = NULL;
-
-	if (unlikely(awaited))
-		wake_up_all(&shard->subs->range_wait);
+	range->shard = 0;
+	return unlikely(range->awaited);
 }
 
-/* A look without a lock: is there no range at all? */
+/* Is no range active? Without a lock. */
 static inline bool mmu_active_none(const struct mmu_notifier_subscriptions *subs)
 {
-	const struct mmu_notifier_shard *shard = subs->shards;
-	const struct mmu_notifier_shard *end = shard + subs->nr_shards;
+	const struct mmu_notifier_shard *shard;
 
-	do {
-		/* Pairs with the release in mmu_active_unlink(). */
+	mmu_for_each_shard(shard, subs)
+		/* Pairs with the release in mmu_active_unlink_locked(). */
 		if (smp_load_acquire(&shard->ranges.first))
 			return false;
-	} while (++shard < end);
 	return true;
 }
 
 /*
- * For lockdep: the caller may wait for callbacks and for the end of ranges, so none
- * of them may wait for it.
+ * For lockdep: the caller may wait for callbacks and for the end of ranges, so it must not
+ * hold what these need.
  */
 static inline void mmu_active_might_wait(void)
 {
@@ -186,16 +257,16 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs);
 
 /*
- * For a fault of a device, which has loaded its sequence (s), and waits here (w) until
- * no active range overlaps.
+ * For a fault of a device that has loaded its sequence (s): wait for active ranges that
+ * overlap (w).
  */
 static inline void mmu_active_wait_valid(struct mmu_notifier_subscriptions *subs,
 					 unsigned long start, unsigned long last)
 {
 	/*
-	 * s before w. Pairs with the release in mmu_interval_set_seq(), or with the
-	 * lock under which a list notifier changes its own sequence: both come after
-	 * the link of the range.
+	 * Orders s before w. Pairs with the release in mmu_interval_set_seq(), or with
+	 * the lock under which a list notifier changes its own sequence. Both follow the
+	 * link of the range.
 	 */
 	smp_mb();
 	mmu_active_might_wait();
@@ -205,66 +276,127 @@ static inline void mmu_active_wait_valid(struct mmu_notifier_subscriptions *subs
 
 void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs);
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
-void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
-		    struct mmu_notifier_range *range, const void *notifier);
-void mmu_active_unpin(struct mmu_notifier_range *range);
-void mmu_active_wait_unpinned(struct mmu_notifier_subscriptions *subs,
-			      const void *notifier);
-void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,
-			      const void *notifier, bool *removing);
+u64 mmu_active_new_epoch(struct mmu_notifier_subscriptions *subs);
+
+/* Walks: mmu_notifier_walk.c */
+bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard);
+bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs, size_t op);
+void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
+		  const void *sub);
+bool mmu_walk_refill(struct mmu_walk *walk);
+void mmu_walk_leave(struct mmu_walk *walk);
+bool mmu_walks_forget_interval(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_interval_notifier *sub);
+bool mmu_walks_forget_list(struct mmu_notifier_subscriptions *subs,
+			   struct mmu_notifier *sub);
+void mmu_walks_await(struct mmu_notifier_subscriptions *subs, const void *sub);
+
+/*
+ * Publish the notifier at this place of the batch: the critical section of the time line
+ * in mmu_notifier_walk.c. Returns NULL if it has been removed.
+ */
+static __always_inline const void *mmu_walk_publish(struct mmu_walk *walk, unsigned int i)
+{
+	const void *sub;
+	bool awaited;
+
+	preempt_disable();
+	sub = READ_ONCE(walk->batch[i]);
+	/* Pairs with mmu_shard_calls(): the previous callback has returned. */
+	smp_store_release(&walk->now, sub);
+	awaited = READ_ONCE(walk->awaited);
+	preempt_enable();
+	if (unlikely(awaited))
+		wake_up_all(&walk->shard->subs->removal_wait);
+	return sub;
+}
+
+/* The next notifier to call; *@i is where it is in the batch. NULL at the end. */
+static __always_inline const void *mmu_walk_next(struct mmu_walk *walk, unsigned int *i)
+{
+	const void *sub;
+
+	for (;;) {
+		for (; *i < walk->nr; ++*i) {
+			sub = mmu_walk_publish(walk, *i);
+			if (likely(sub))
+				return sub;
+		}
+		if (!mmu_walk_refill(walk))
+			return NULL;
+		*i = 0;
+	}
+}
+
+/* Each notifier that a walk, which was begun, has to call. It ends with mmu_walk_leave(). */
+#define mmu_walk_for_each(_sub, _walk)						\
+	for (unsigned int __i = 0; ((_sub) = (void *)mmu_walk_next(_walk, &__i)); __i++)
+
+/* Returns true if the caller has to wake @removal_wait. */
+static inline bool mmu_walk_leave_locked(struct mmu_walk *walk)
+{
+	__hlist_del(&walk->link);
+	return walk->awaited;
+}
+
+/*
+ * Call a single notifier without a walk: @sub is published in the shard, under its lock.
+ * Returns false if the shard publishes another one already.
+ */
+static inline bool mmu_one_begin_locked(struct mmu_notifier_shard *shard, const void *sub,
+					bool in_list)
+{
+	/* Pairs with mmu_one_end(), which is done with @now_awaited. */
+	if (unlikely(smp_load_acquire(&shard->now)))
+		return false;
+	shard->now_in_list = in_list;
+	WRITE_ONCE(shard->now_awaited, false);
+	WRITE_ONCE(shard->now, sub);
+	return true;
+}
+
+/*
+ * The callback has returned. A critical section as in mmu_notifier_walk.c; but here
+ * awaited is loaded first, as the next one that is published in the shard clears it.
+ */
+static inline void mmu_one_end(struct mmu_notifier_shard *shard)
+{
+	bool awaited;
+
+	preempt_disable();
+	awaited = READ_ONCE(shard->now_awaited);
+	/* Pairs with mmu_one_begin_locked() and mmu_shard_calls(). */
+	smp_store_release(&shard->now, NULL);
+	preempt_enable();
+	if (unlikely(awaited))
+		wake_up_all(&shard->subs->removal_wait);
+}
 
 /* Interval notifiers: mmu_interval_notifier.c */
-struct mmu_interval_notifier *mmu_interval_eligible(struct interval_tree_node *node,
-						    const struct mmu_notifier_range *range);
-int mmu_interval_invalidate(struct mmu_notifier_range *range,
-			    struct mmu_interval_notifier *interval_sub,
-			    unsigned int *nr_called);
-void mmu_interval_finish(struct mmu_notifier_range *range);
-bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs, unsigned long start,
-			unsigned long end, bool clear);
 
-/* Has any device accessed a page of the range, by its interval notifiers? */
-static inline bool mmu_interval_age(struct mmu_notifier_subscriptions *subs,
-				    unsigned long start, unsigned long end, bool clear)
+/* Added to nr_posted by removal, which waits until nothing else is left in it. */
+#define MMU_INTERVAL_AWAITED	BIT(30)
+
+/* A posted invalidation is finished. The notifier may be freed from here on. */
+static inline void mmu_interval_finished(struct mmu_notifier_subscriptions *subs,
+					 struct mmu_interval_notifier *sub)
 {
-	return READ_ONCE(subs->nr_aging) && __mmu_interval_age(subs, start, end, clear);
+	if (unlikely(atomic_dec_return(&sub->nr_posted) == MMU_INTERVAL_AWAITED))
+		wake_up_all(&subs->removal_wait);
 }
 
-/* The first interval notifier that @range hits. Under a shard lock. */
-static inline struct mmu_interval_notifier *
-mmu_interval_first(struct mmu_notifier_subscriptions *subs,
-		   const struct mmu_notifier_range *range)
-{
-	struct interval_tree_node *node;
-
-	node = interval_tree_iter_first(&subs->intervals, range->start,
-					range->end - 1);
-	return node ? mmu_interval_eligible(node, range) : NULL;
-}
-
-/* List notifiers: mmu_notifier.c */
-struct mmu_notifier *mmu_list_eligible(struct hlist_node *node,
-				       const struct mmu_notifier_range *range);
-
-/* The newest list notifier that has to hear of @range. Under a shard lock. */
-static inline struct mmu_notifier *
-mmu_list_first(struct mmu_notifier_subscriptions *subs,
-	       const struct mmu_notifier_range *range)
-{
-	struct hlist_node *node = subs->list.first;
-
-	return node ? mmu_list_eligible(node, range) : NULL;
-}
+/* List notifiers: mmu_notifier_register.c */
+void mmu_list_release(struct mmu_notifier_subscriptions *subs, struct mm_struct *mm);
 
 /* Arming: mmu_notifier_arm.c */
 int mmu_notifier_arm_locked(struct mm_struct *mm);
 void mmu_notifier_stay_armed(struct mm_struct *mm);
 
-/* DEBUG_MMU_NOTIFIER: mmu_notifier_check.c */
+/* DEBUG_MMU_NOTIFIER: mmu_notifier_coverage.c */
 #ifdef CONFIG_DEBUG_MMU_NOTIFIER_COVERAGE
-bool mmu_notifier_check_suppressed(const char *site);
+bool mmu_notifier_coverage_suppressed(const char *site);
 #else
-static inline bool mmu_notifier_check_suppressed(const char *site)
+static inline bool mmu_notifier_coverage_suppressed(const char *site)
 {
 	return false;
 }

@@ -2,29 +2,27 @@
 /*
  * The active set: all ranges of an armed mm that have started and not ended.
  *
- * It is split into shards. A range goes to the shard of the CPU it starts on
- * and remembers it, so that invalidations on different CPUs write no common
- * cache line. What is rare pays for that: waiting looks at all shards, and
- * changing the interval tree takes all of their locks, in order.
+ * It is split into shards. A range is linked into the shard of the CPU on which it
+ * starts and records which one that is, so invalidations on different CPUs do not write
+ * to a common cache line. Rare operations pay for that: a waiter looks at all shards, and
+ * a change of the interval tree or the list takes all their locks, in order. Shards that
+ * have never been used are skipped. A shard comes into use under subs->lock, which whoever
+ * takes all shard locks holds too.
  *
- * Waiting is precise. A waiter first counts up the ticket of each shard, and then
- * waits until none of the ranges with an earlier one overlaps its interval. Ranges
- * that start later do not prolong the wait: their callbacks will change the
- * sequence count, so the waiter's caller cannot miss them.
+ * Waiting is precise. A waiter increments the epoch of each shard, and then waits until no
+ * range of an earlier epoch overlaps its interval. Ranges that start later do not prolong
+ * the wait: their callbacks change the sequence, so the caller will notice them.
  *
- * Nobody sleeps holding a reference to a range: they live on other stacks. The
- * waiter marks what it waits for under the shard lock, and the one who unlinks
- * a marked range wakes the mm's queue.
+ * Registration of a list notifier begins a new epoch too, the same in all shards. The
+ * epoch of a range therefore tells which list notifiers were registered when it started.
  *
- * A range also tells which notifier it is calling (&mmu_notifier_range.at): its
- * pin. Callbacks sleep and run without a lock, and the walk goes on from the
- * notifier, which therefore stays where it is. Removal marks the notifier under
- * all shard locks; from then on no walker comes to it. It then waits until no
- * range is at it. A walker that leaves a marked notifier wakes the mm's other
- * queue.
+ * A waiter cannot hold a reference to a range while it sleeps, since ranges live on the
+ * stacks of other tasks. It marks the ranges that it waits for under the shard lock.
+ * Unlinking a marked range wakes the wait queue of the mm.
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <kunit/visibility.h>
 #include <linux/export.h>
 #include <linux/sched.h>
 
@@ -33,37 +31,53 @@
 
 #include "mmu_notifier.h"
 
-/* Mere pins have no mm, and are about no addresses. */
+#ifdef CONFIG_LOCKDEP
+/* Held while invalidation callbacks run. Reclaim takes it, see page_alloc.c. */
+struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
+	.name = "mmu_notifier_invalidate_range_start"
+};
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_start_map);
+
+/*
+ * Held for read from the start of a range to its end. Taken for write by waiters for
+ * the end of ranges. A separate map, since memory may be allocated between start and end.
+ */
+struct lockdep_map __mmu_notifier_active_map = {
+	.name = "mmu_notifier_active"
+};
+EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_active_map);
+#endif
+
 static bool mmu_range_overlaps(const struct mmu_notifier_range *range,
 			       unsigned long start, unsigned long last)
 {
-	return range->mm && range->start <= last && range->end - 1 >= start;
+	return range->start <= last && range->end - 1 >= start;
 }
 
 /**
- * struct mmu_active_waiter - which ranges somebody waits for
+ * struct mmu_active_waiter - the ranges that a task waits for
  * @start: first address of interest
  * @last: last address of interest
- * @busy: bit mask of the shards that had such ranges
- * @tickets: for each of these, the ticket that later ranges have
+ * @busy: bit mask of the shards that have such ranges
+ * @epochs: for each of these shards, the epoch of ranges that are not waited for
  */
 struct mmu_active_waiter {
 	unsigned long start;
 	unsigned long last;
 	unsigned long busy;
-	unsigned long tickets[MMU_NOTIFIER_MAX_SHARDS];
+	u64 epochs[MMU_NOTIFIER_MAX_SHARDS];
 };
 
-/* Does any range of the shard overlap? Marks all of them, so that their end wakes us. */
+/* Does any range of the shard overlap? Marks those that do, so that their end wakes us. */
 static bool mmu_shard_busy(struct mmu_notifier_shard *shard,
-			   const struct mmu_active_waiter *waiter, unsigned long ticket)
+			   const struct mmu_active_waiter *waiter, u64 epoch)
 {
 	struct mmu_notifier_range *range;
 	bool busy = false;
 
 	lockdep_assert_held(&shard->lock);
 	hlist_for_each_entry(range, &shard->ranges, link) {
-		if ((long)(range->ticket - ticket) >= 0)
+		if (range->epoch >= epoch)
 			continue;
 		if (!mmu_range_overlaps(range, waiter->start, waiter->last))
 			continue;
@@ -73,31 +87,34 @@ static bool mmu_shard_busy(struct mmu_notifier_shard *shard,
 	return busy;
 }
 
-static void mmu_shard_draw(struct mmu_notifier_shard *shard, unsigned int i,
+/* Begin a new epoch, and record it if the shard has ranges to wait for. */
+static void mmu_shard_draw(struct mmu_notifier_shard *shard,
 			   struct mmu_active_waiter *waiter)
 {
+	unsigned int i;
+
 	spin_lock(&shard->lock);
-	waiter->tickets[i] = ++shard->ticket;
-	if (mmu_shard_busy(shard, waiter, waiter->tickets[i]))
+	i = shard->nr - 1;
+	waiter->epochs[i] = ++shard->epoch;
+	if (mmu_shard_busy(shard, waiter, waiter->epochs[i]))
 		__set_bit(i, &waiter->busy);
 	spin_unlock(&shard->lock);
 }
 
-static bool mmu_shard_waits(struct mmu_notifier_shard *shard, unsigned int i,
-			    const struct mmu_active_waiter *waiter)
+static bool mmu_shard_waits(struct mmu_notifier_shard *shard,
+			    const struct mmu_active_waiter *waiter, u64 epoch)
 {
 	bool busy;
 
 	spin_lock(&shard->lock);
-	busy = mmu_shard_busy(shard, waiter, waiter->tickets[i]);
+	busy = mmu_shard_busy(shard, waiter, epoch);
 	spin_unlock(&shard->lock);
 	return busy;
 }
 
 /*
- * Ends, because no range is added to those before the tickets and each of them
- * ends without waiting for us: nothing may wait here while it holds a lock that
- * an invalidation needs.
+ * The wait ends: no range is added to an earlier epoch, and none of them waits for this
+ * task, because callers hold no lock that an invalidation needs.
  */
 static void mmu_active_wait_drawn(struct mmu_notifier_subscriptions *subs,
 				  struct mmu_active_waiter *waiter)
@@ -107,9 +124,9 @@ static void mmu_active_wait_drawn(struct mmu_notifier_subscriptions *subs,
 	if (!waiter->busy)
 		return;
 	trace_mmu_notifier_wait(subs->mm, waiter->start, waiter->last);
-	for_each_set_bit(i, &waiter->busy, subs->nr_shards)
+	for_each_set_bit(i, &waiter->busy, MMU_NOTIFIER_MAX_SHARDS)
 		wait_event(subs->range_wait,
-			   !mmu_shard_waits(&subs->shards[i], i, waiter));
+			   !mmu_shard_waits(&subs->shards[i], waiter, waiter->epochs[i]));
 }
 
 /**
@@ -118,9 +135,9 @@ static void mmu_active_wait_drawn(struct mmu_notifier_subscriptions *subs,
  * @start: first address of interest
  * @last: last address of interest
  *
- * May miss a range that is just being linked: its callbacks have not run yet.
- * So it is for those who will notice these callbacks. Ranges that are linked
- * after the call are not waited for: all tickets are drawn before the first wait.
+ * May miss a range that is being linked concurrently. Its callbacks have not run, so it is
+ * for callers that notice those callbacks. Ranges that are linked after the call are not
+ * waited for: the new epochs of all shards begin before the first wait.
  *
  * Context: sleeps.
  */
@@ -128,13 +145,13 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
 		     unsigned long start, unsigned long last)
 {
 	struct mmu_active_waiter waiter = { .start = start, .last = last };
-	unsigned int i;
+	struct mmu_notifier_shard *shard;
 
 	might_sleep();
-	for (i = 0; i < subs->nr_shards; i++)
-		/* Pairs with the release in mmu_active_unlink(). */
-		if (smp_load_acquire(&subs->shards[i].ranges.first))
-			mmu_shard_draw(&subs->shards[i], i, &waiter);
+	mmu_for_each_shard(shard, subs)
+		/* Pairs with the release in mmu_active_unlink_locked(). */
+		if (smp_load_acquire(&shard->ranges.first))
+			mmu_shard_draw(shard, &waiter);
 	mmu_active_wait_drawn(subs, &waiter);
 }
 
@@ -142,20 +159,20 @@ void mmu_active_wait(struct mmu_notifier_subscriptions *subs,
  * mmu_active_wait_all() - wait for all ranges that are active
  * @subs: the state of the mm
  *
- * Takes each shard's lock: a range is either linked before that, and waited
- * for, or sees whatever the caller stored before, such as a new generation.
+ * Takes the lock of each shard: a range is either linked before that and waited for, or
+ * it sees what the caller stored before the call, such as a new notifier.
  *
  * Context: sleeps.
  */
 void mmu_active_wait_all(struct mmu_notifier_subscriptions *subs)
 {
 	struct mmu_active_waiter waiter = { .last = ULONG_MAX };
-	unsigned int i;
+	struct mmu_notifier_shard *shard;
 
 	mmu_active_might_wait();
 	might_sleep();
-	for (i = 0; i < subs->nr_shards; i++)
-		mmu_shard_draw(&subs->shards[i], i, &waiter);
+	mmu_for_each_shard(shard, subs)
+		mmu_shard_draw(shard, &waiter);
 	mmu_active_wait_drawn(subs, &waiter);
 }
 
@@ -165,7 +182,7 @@ static bool mmu_shard_overlaps(struct mmu_notifier_shard *shard, unsigned long s
 	struct mmu_notifier_range *range;
 	bool overlaps = false;
 
-	/* Pairs with the release in mmu_active_unlink(). */
+	/* Pairs with the release in mmu_active_unlink_locked(). */
 	if (!smp_load_acquire(&shard->ranges.first))
 		return false;
 	spin_lock(&shard->lock);
@@ -177,46 +194,47 @@ static bool mmu_shard_overlaps(struct mmu_notifier_shard *shard, unsigned long s
 }
 
 /**
- * mmu_notifier_range_is_valid() - is no change under way that overlaps?
- * @mm: that the caller has a notifier on
+ * mmu_notifier_range_is_valid() - is no overlapping change in progress?
+ * @mm: an mm on which the caller has a notifier
  * @start: first address
- * @end: first address behind
+ * @end: first address past the range
  *
- * With mmu_notifier_range_wait_valid() this spares a list notifier counts of active
- * ranges. All it needs is a sequence of its own, which its start callback changes
- * under the lock that protects its mappings. A fault of the device reads the
- * sequence (s), asks here or waits there (w), looks the page up, takes the lock, and
- * uses the page if the sequence is the same. The range became active before its
- * callback changed the sequence; so a fault whose s saw that change sees the range at
- * w, or what it did to the page tables.
+ * With this and mmu_notifier_range_wait_valid() a list notifier need not count active
+ * ranges. It needs a sequence of its own, which its start callback changes under the lock
+ * that protects its mappings. A fault of the device reads the sequence (s), calls one of
+ * the two functions (w), looks up the page, takes the lock, and uses the page if the
+ * sequence has not changed. A range becomes active before its callback changes the
+ * sequence. So if s reads the new sequence, w sees the range, or the page tables as they
+ * are after it.
  *
- * Context: any but hard and soft interrupts; not under a lock that is taken in one.
- * Return: true if none was active; it can be again at any time.
+ * Context: any but hard and soft interrupts, and not under a lock that is taken in one.
+ * Return: true if no such change is active. The next one can start at any time.
  */
 bool mmu_notifier_range_is_valid(struct mm_struct *mm, unsigned long start,
 				 unsigned long end)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-	unsigned int i;
+	struct mmu_notifier_shard *shard;
 
 	/* The caller's sequence before the ranges: s before w. */
 	smp_mb();
-	for (i = 0; i < subs->nr_shards; i++)
-		if (mmu_shard_overlaps(&subs->shards[i], start, end - 1))
+	mmu_for_each_shard(shard, subs)
+		if (mmu_shard_overlaps(shard, start, end - 1))
 			return false;
 	return true;
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_range_is_valid);
 
 /**
- * mmu_notifier_range_wait_valid() - wait for the changes that are under way and overlap
- * @mm: that the caller has a notifier on
+ * mmu_notifier_range_wait_valid() - wait for overlapping changes that are in progress
+ * @mm: an mm on which the caller has a notifier
  * @start: first address
- * @end: first address behind
+ * @end: first address past the range
  *
  * See mmu_notifier_range_is_valid(). Does not wait for changes that begin later.
  *
- * Context: sleeps; not in a callback, nor under a lock that one takes.
+ * Context: sleeps. Must not be called from a callback, or under a lock that a callback
+ * takes.
  */
 void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
 				   unsigned long end)
@@ -228,22 +246,44 @@ void mmu_notifier_range_wait_valid(struct mm_struct *mm, unsigned long start,
 EXPORT_SYMBOL_GPL(mmu_notifier_range_wait_valid);
 
 /**
- * mmu_active_lock_all() - take all shard locks, to change the interval tree
+ * mmu_shard_use_locked() - put a shard into use before its first range or walk
+ * @shard: locked
+ *
+ * Context: drops the lock, and takes it again after @subs->lock.
+ */
+void mmu_shard_use_locked(struct mmu_notifier_shard *shard)
+{
+	struct mmu_notifier_subscriptions *subs = shard->subs;
+	unsigned int i = shard - subs->shards;
+
+	spin_unlock(&shard->lock);
+	spin_lock(&subs->lock);
+	spin_lock(&shard->lock);
+	if (!shard->nr) {
+		shard->nr = i + 1;
+		shard->epoch = subs->epoch;
+		WRITE_ONCE(subs->used, subs->used | BIT(i));
+	}
+	spin_unlock(&subs->lock);
+}
+
+/**
+ * mmu_active_lock_all() - take all shard locks, to change the interval tree or the list
  * @subs: the state of the mm
  *
- * Context: takes @subs->lock too, so that nobody else is collecting shards and
- * lockdep counts the lot as one lock.
+ * Context: takes @subs->lock first. It serialises callers, keeps unused shards unused,
+ * and lets lockdep treat the shard locks as nested in it.
  */
 void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs)
 	__acquires(&subs->lock)
 {
-	unsigned int i;
+	struct mmu_notifier_shard *shard;
 
 	spin_lock(&subs->lock);
-	for (i = 0; i < subs->nr_shards; i++) {
-		spin_lock_nest_lock(&subs->shards[i].lock, &subs->lock);
-		/* sparse cannot count them; subs->lock stands for all */
-		__release(&subs->shards[i].lock);
+	mmu_for_each_shard(shard, subs) {
+		spin_lock_nest_lock(&shard->lock, &subs->lock);
+		/* sparse cannot count them; subs->lock represents them all */
+		__release(&shard->lock);
 	}
 }
 
@@ -254,114 +294,31 @@ void mmu_active_lock_all(struct mmu_notifier_subscriptions *subs)
 void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs)
 	__releases(&subs->lock)
 {
-	unsigned int i = subs->nr_shards;
+	struct mmu_notifier_shard *shard;
 
-	while (i--) {
-		__acquire(&subs->shards[i].lock);
-		spin_unlock(&subs->shards[i].lock);
+	mmu_for_each_shard(shard, subs) {
+		__acquire(&shard->lock);
+		spin_unlock(&shard->lock);
 	}
 	spin_unlock(&subs->lock);
 }
 
-/*
- * Is a range of this shard calling @notifier? NULL: is a notifier called without
- * a range? Looks at active ranges, of which a task has one or two.
- */
-static bool mmu_shard_pins(struct mmu_notifier_shard *shard, const void *notifier)
-{
-	struct mmu_notifier_range *range;
-
-	lockdep_assert_held(&shard->lock);
-	hlist_for_each_entry(range, &shard->ranges, link)
-		if (notifier ? range->at == notifier : !range->mm)
-			return true;
-	return false;
-}
-
-static bool mmu_active_pins(struct mmu_notifier_subscriptions *subs,
-			    const void *notifier)
-{
-	bool pinned = false;
-	unsigned int i;
-
-	for (i = 0; i < subs->nr_shards && !pinned; i++) {
-		spin_lock(&subs->shards[i].lock);
-		pinned = mmu_shard_pins(&subs->shards[i], notifier);
-		spin_unlock(&subs->shards[i].lock);
-	}
-	return pinned;
-}
-
 /**
- * mmu_active_pin() - call a notifier without a range
+ * mmu_active_new_epoch() - begin a new epoch, the same in all shards
  * @subs: the state of the mm
- * @range: any; it becomes the pin
- * @notifier: which will not be removed before mmu_active_unpin()
- */
-void mmu_active_pin(struct mmu_notifier_subscriptions *subs,
-		    struct mmu_notifier_range *range, const void *notifier)
-{
-	struct mmu_notifier_shard *shard = mmu_active_shard(subs);
-
-	range->mm = NULL;
-	range->at = notifier;
-	spin_lock(&shard->lock);
-	mmu_active_link_locked(subs, shard, range);
-	spin_unlock(&shard->lock);
-}
-
-/**
- * mmu_active_unpin() - undo mmu_active_pin()
- * @range: the pin
  *
- * The mm still exists: the caller has a reference on it.
+ * Context: all shards are locked.
+ * Return: the epoch, which is later than that of any active range.
  */
-void mmu_active_unpin(struct mmu_notifier_range *range)
+u64 mmu_active_new_epoch(struct mmu_notifier_subscriptions *subs)
 {
-	struct mmu_notifier_subscriptions *subs = range->shard->subs;
+	struct mmu_notifier_shard *shard;
+	u64 epoch = subs->epoch;
 
-	mmu_active_unlink(range);
-	/* Marked or not: exit waits for all pins. */
-	wake_up_all(&subs->removal_wait);
-}
-
-/**
- * mmu_active_wait_unpinned() - wait until nobody calls a notifier
- * @subs: the state of the mm
- * @notifier: marked as being removed; or NULL: anybody that mmu_active_pin()
- *	was called with
- *
- * Context: sleeps.
- */
-void mmu_active_wait_unpinned(struct mmu_notifier_subscriptions *subs,
-			      const void *notifier)
-{
-	wait_event(subs->removal_wait, !mmu_active_pins(subs, notifier));
-}
-
-/**
- * mmu_active_lock_unpinned() - take all shard locks while nobody calls a notifier
- * @subs: the state of the mm
- * @notifier: to be removed
- * @removing: its mark, which is set if somebody has to be waited for
- *
- * Context: sleeps. The caller removes it and calls mmu_active_unlock_all().
- */
-void mmu_active_lock_unpinned(struct mmu_notifier_subscriptions *subs,
-			      const void *notifier, bool *removing)
-	__acquires(&subs->lock)
-{
-	bool pinned = false;
-	unsigned int i;
-
-	mmu_active_lock_all(subs);
-	for (i = 0; i < subs->nr_shards && !pinned; i++)
-		if (!hlist_empty(&subs->shards[i].ranges))
-			pinned = mmu_shard_pins(&subs->shards[i], notifier);
-	if (likely(!pinned))
-		return;
-	WRITE_ONCE(*removing, true);
-	mmu_active_unlock_all(subs);
-	mmu_active_wait_unpinned(subs, notifier);
-	mmu_active_lock_all(subs);
+	mmu_for_each_shard(shard, subs)
+		epoch = max(epoch, shard->epoch);
+	subs->epoch = ++epoch;
+	mmu_for_each_shard(shard, subs)
+		shard->epoch = epoch;
+	return epoch;
 }

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Arming: from when on the ranges of an mm are recorded, and until when.
+ * Arming: whether the ranges of an mm are recorded in its active set.
  *
- * A range that started before its mm was armed is not in the active set. Were
- * it still in flight afterwards, a new subscriber would neither hear of it nor
- * wait for it, and would map a page that is being taken away. So an mm is armed
- * under mm_take_all_locks(), which no start/end pair straddles: every pair is
- * inside the mmap_lock, a VMA lock or a reverse-map lock.
+ * A range that starts before its mm is armed is not in the active set. If it were still
+ * in progress after arming, a new subscriber would not be called for it and would not wait
+ * for it, and could map a page that is being unmapped. Therefore an mm is armed under
+ * mm_take_all_locks(), which excludes ranges: each is inside the mmap_lock, a VMA lock or
+ * a reverse-map lock from start to end.
  *
- * That is expensive, thousands of locks, and some drivers insert and remove an
- * interval notifier for each page fault. So the mm stays armed for a second
- * after its last user left, or for a hundred times the CPU time of arming if that
- * is more. Disarming needs no lock of the mm: what is in flight stays in the
- * active set until its end, which goes by the range.
+ * That takes thousands of locks, and some drivers insert and remove an interval notifier
+ * for each page fault. So an mm stays armed after its last user has left, for a second, or
+ * for a hundred times the CPU time of arming if that is longer. Disarming needs no lock of
+ * the mm: ranges in progress remain in the active set, and their end looks at the range,
+ * not at the mm.
  *
- * Arming also holds up other processes that map the same files. A process that
- * comes back after each disarming must not do that to them for ever: every time
- * it is armed again, the time that it stays so doubles, and after the sixth time
- * it is not disarmed any more.
+ * While an mm is being armed, other processes that map the same files are blocked. To
+ * bound how often that happens, each rearming doubles the time for which the mm stays
+ * armed without users, and after the sixth it is never disarmed.
  *
- * The state itself lives until the mm is freed. Its address never changes, and
- * arming again needs no memory and ignores signals: it cannot fail.
+ * The state of the mm is freed with the mm. Its address never changes, and rearming needs
+ * no memory and ignores signals, so it cannot fail.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -38,7 +37,7 @@
 #define MMU_NOTIFIER_IDLE_FACTOR	100
 #define MMU_NOTIFIER_MAX_REARMED	6
 
-/* Later is fine, sooner is not. */
+/* May disarm late, but never before the idle time has passed. */
 static unsigned long disarm_delay(struct mmu_notifier_subscriptions *subs)
 {
 	unsigned long when = subs->idle_since + subs->idle_jiffies;
@@ -65,15 +64,15 @@ static void mmu_notifier_disarm_work(struct work_struct *work)
 		queue_delayed_work(system_unbound_wq, &subs->disarm_work, delay);
 	spin_unlock(&subs->lock);
 
-	/* Only one work is queued at a time; it keeps the reference. */
+	/* A work that is queued again keeps the reference. */
 	if (!delay)
 		mmdrop(mm);
 }
 
 static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *mm)
 {
-	unsigned int nr_shards = min(roundup_pow_of_two(num_possible_cpus()),
-				     MMU_NOTIFIER_MAX_SHARDS);
+	unsigned int nr_cpus = roundup_pow_of_two(nr_cpu_ids);
+	unsigned int nr_shards = min(nr_cpus, MMU_NOTIFIER_MAX_SHARDS);
 	struct mmu_notifier_subscriptions *subs;
 	unsigned int i;
 
@@ -81,10 +80,10 @@ static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *
 	if (!subs)
 		return NULL;
 
-	subs->nr_shards = nr_shards;
+	/* Neighbouring CPUs share a shard. */
+	subs->cpu_shift = ilog2(nr_cpus / nr_shards);
 	subs->mm = mm;
 	subs->intervals = RB_ROOT_CACHED;
-	atomic_long_set(&subs->seq, 1);
 	spin_lock_init(&subs->lock);
 	init_waitqueue_head(&subs->range_wait);
 	init_waitqueue_head(&subs->removal_wait);
@@ -92,6 +91,9 @@ static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *
 	for (i = 0; i < nr_shards; i++) {
 		spin_lock_init(&subs->shards[i].lock);
 		INIT_HLIST_HEAD(&subs->shards[i].ranges);
+		INIT_HLIST_HEAD(&subs->shards[i].walks);
+		/* Odd, and different from the values of all other shards. */
+		subs->shards[i].seq = 2 * i + 1;
 		subs->shards[i].subs = subs;
 	}
 	return subs;
@@ -101,7 +103,7 @@ void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
-	/* All users but interval mode hold a reference on the mm: one was lost. */
+	/* All users except interval mode hold a reference on the mm. */
 	WARN_ON_ONCE(subs->nr_users != subs->interval_mode);
 	mm->notifier_subscriptions = NULL;
 	kfree(subs);
@@ -123,7 +125,7 @@ static bool mmu_notifier_hold(struct mm_struct *mm)
 	return armed;
 }
 
-/* How long it stays armed without users, when arming took @cost_ns. */
+/* The time for which an mm stays armed without users, if arming it took @cost_ns. */
 static unsigned long mmu_notifier_idle(const struct mmu_notifier_subscriptions *subs,
 				       u64 cost_ns)
 {
@@ -147,15 +149,15 @@ static void mmu_notifier_set_armed(struct mm_struct *mm,
 		subs->nr_rearmed++;
 	subs->idle_jiffies = mmu_notifier_idle(subs, cost_ns);
 	/*
-	 * Published by the locks that are dropped next; for those who look
-	 * without any of them, release what the pointer leads to.
+	 * Call sites see this because of the locks that are dropped next. The release
+	 * is for readers without any of those locks, which follow the pointer.
 	 */
 	smp_store_release(&mm->notifier_subscriptions, (void *)tagged);
 	spin_unlock(&subs->lock);
 }
 
 /**
- * mmu_notifier_arm_locked() - mmu_notifier_arm() for holders of the mmap_lock
+ * mmu_notifier_arm_locked() - mmu_notifier_arm() under the mmap_lock
  * @mm: the mm
  *
  * Context: mmap_lock held for write; sleeps.
@@ -171,7 +173,7 @@ int mmu_notifier_arm_locked(struct mm_struct *mm)
 	if (mmu_notifier_hold(mm))
 		return 0;
 
-	/* What it costs, not what it waits for. */
+	/* CPU time only, without waiting for locks. */
 	began = task_sched_runtime(current);
 	subs = mmu_notifier_subscriptions(mm);
 	if (!subs) {
@@ -193,8 +195,8 @@ int mmu_notifier_arm_locked(struct mm_struct *mm)
 }
 
 /**
- * mmu_notifier_stay_armed() - make one hold on an armed mm last until it is freed
- * @mm: the mm; the caller's hold becomes that of the mm itself
+ * mmu_notifier_stay_armed() - keep an armed mm armed until it is freed
+ * @mm: the mm; takes over the caller's hold
  *
  * Context: any but hard and soft interrupts.
  */
@@ -203,7 +205,7 @@ void mmu_notifier_stay_armed(struct mm_struct *mm)
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
 	spin_lock(&subs->lock);
-	/* Cannot be the last one: the mm has one of its own already. */
+	/* In interval mode already: drop the hold. The mm keeps the first one. */
 	if (subs->interval_mode)
 		subs->nr_users--;
 	subs->interval_mode = true;
@@ -211,16 +213,16 @@ void mmu_notifier_stay_armed(struct mm_struct *mm)
 }
 
 /**
- * mmu_notifier_arm() - have the invalidations of an mm recorded
- * @mm: the caller keeps a reference (mmgrab()) until mmu_notifier_disarm()
+ * mmu_notifier_arm() - record the invalidations of an mm
+ * @mm: the mm; the caller holds a reference (mmgrab()) until mmu_notifier_disarm()
  *
- * For those who insert interval notifiers from where the mmap_lock cannot be
- * taken, or often: while it is armed, mmu_interval_notifier_insert() neither
- * takes it nor fails.
+ * For drivers that insert interval notifiers often, or where they cannot take the
+ * mmap_lock: as long as the mm is armed, mmu_interval_notifier_insert() does not take it
+ * and does not fail.
  *
  * Context: takes the mmap_lock for write unless the mm is armed; sleeps.
- * Return: 0; -ENOMEM; -EINTR if a signal arrived while an mm that has never
- * been armed was being locked.
+ * Return: 0; -ENOMEM; or -EINTR if a signal arrives while the mm is being armed for the
+ * first time.
  */
 int mmu_notifier_arm(struct mm_struct *mm)
 {
@@ -229,7 +231,7 @@ int mmu_notifier_arm(struct mm_struct *mm)
 	might_sleep();
 	if (mmu_notifier_hold(mm))
 		return 0;
-	/* Not above: while the mm is armed, callers may hold the lock already. */
+	/* Only if it is not armed: otherwise callers may hold the mmap_lock. */
 	mmap_write_lock(mm);
 	ret = mmu_notifier_arm_locked(mm);
 	mmap_write_unlock(mm);
@@ -241,8 +243,9 @@ EXPORT_SYMBOL_GPL(mmu_notifier_arm);
  * mmu_notifier_disarm() - undo one mmu_notifier_arm()
  * @mm: the mm
  *
- * The mm is disarmed a second after the last user left; later if arming it took
- * more than 10 ms, or was done several times; and not at all after the sixth time.
+ * The mm is disarmed a second after the last user has left. That takes longer if arming
+ * took more than 10 ms of CPU time or if the mm was rearmed, and after the sixth rearming
+ * the mm stays armed.
  *
  * Context: any but hard and soft interrupts.
  */
@@ -253,7 +256,7 @@ void mmu_notifier_disarm(struct mm_struct *mm)
 	spin_lock(&subs->lock);
 	if (!WARN_ON_ONCE(!subs->nr_users) && !--subs->nr_users) {
 		subs->idle_since = jiffies;
-		/* An address space that is gone has nothing to gain. */
+		/* If mm_users is zero, no range will start: disarming gains nothing. */
 		if (!subs->disarm_pending && atomic_read(&mm->mm_users) &&
 		    subs->nr_rearmed < MMU_NOTIFIER_MAX_REARMED) {
 			subs->disarm_pending = true;

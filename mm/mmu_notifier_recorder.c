@@ -333,11 +333,11 @@ static void recorder_name(char *name, size_t size, unsigned long address)
 static bool recorder_is_entry(const char *name)
 {
 	static const char * const entries[] = {
-		"mmu_range_call", "__mmu_notifier_invalidate_range_start",
-		"__mmu_notifier_release",
+		"__mmu_notifier_invalidate_range_start", "__mmu_notifier_release",
 	};
 
-	return match_string(entries, ARRAY_SIZE(entries), name) >= 0;
+	return str_has_prefix(name, "mmu_range_") || str_has_prefix(name, "mmu_interval") ||
+	       match_string(entries, ARRAY_SIZE(entries), name) >= 0;
 }
 
 static void recorder_name_callers(struct mmu_recorder_record *record,

@@ -8,13 +8,13 @@
  * To be shown: a notifier hears the end of a range exactly if it heard the
  * start; and no page is mapped that a range it was not told of takes away.
  *
- *	LOCK..UNLOCK	mmu_range_link(), which notes the generation and whether
- *			there is somebody to call
- *	START		mmu_list_invalidate()
+ *	LOCK..UNLOCK	__mmu_notifier_invalidate_range_start(), which records the epoch
+ *			and collects the notifiers to call
+ *	START		mmu_range_call()
  *	P		the change
  *	HEAD2 END	__mmu_notifier_invalidate_range_end(): a look at the list
  *			without a lock, and the walk, which takes the shard's
- *	ULOCK..UUNLOCK	mmu_active_unlink()
+ *	ULOCK..UUNLOCK	mmu_range_unlink()
  *
  *	RLOCK..RUNLOCK	mmu_notifier_register_armed(), under all shard locks
  *	NOTE AWAIT	mmu_active_wait_all(), for each shard
@@ -24,13 +24,13 @@
 bool shard_locked[2], listed[2];
 byte nr_active[2];
 bool added;
-byte generation;		/* 0, and 1 with the notifier */
+byte epoch;			/* 0, and 1 with the notifier */
 byte page, mapped = NONE;	/* the driver's */
 byte in_progress, seq;
 
 #define LOCK	1
 #define LINK	2
-#define NOTEGEN	4
+#define NOTEEPOCH	4
 #define HEAD1	8
 #define UNLOCK	16
 #define START	32
@@ -42,45 +42,45 @@ byte in_progress, seq;
 #define UUNLOCK	2048
 #define ALL	4095
 
-#ifdef MUT_GENERATION_BEFORE_LOCK
-#define NOTEGEN_NEEDS	0
-#define LOCK_NEEDS	NOTEGEN
+#ifdef MUT_EPOCH_BEFORE_LOCK
+#define NOTEEPOCH_NEEDS	0
+#define LOCK_NEEDS	NOTEEPOCH
 #else
-#define NOTEGEN_NEEDS	LOCK
+#define NOTEEPOCH_NEEDS	LOCK
 #define LOCK_NEEDS	0
 #endif
 #ifdef MUT_START_FOR_ALL
 #define HEARS_START	true
 #else
-#define HEARS_START	(gen == 1)
+#define HEARS_START	(mine == 1)
 #endif
 #ifdef MUT_END_FOR_ALL
 #define HEARS_END	true
 #else
-#define HEARS_END	(gen == 1)
+#define HEARS_END	(mine == 1)
 #endif
-#ifdef MUT_UNLINK_BEFORE_END
-#define END_NEEDS	UUNLOCK
-#define UNLINK_ORDERS	0
-#else
+#ifdef MUT_END_BEFORE_UNLINK
 #define END_NEEDS	0
 #define UNLINK_ORDERS	END
+#else
+#define END_NEEDS	UUNLOCK
+#define UNLINK_ORDERS	0
 #endif
 
 proctype invalidation(byte me)
 {
 	int done = 0;
-	byte gen;
+	byte mine;
 	bool head, heard;
 
 	do
 	STEP(LOCK, LOCK_NEEDS, !shard_locked[me], shard_locked[me] = true)
 	STEP(LINK, LOCK, true, listed[me] = true; nr_active[me] = 1)
-	STEP(NOTEGEN, NOTEGEN_NEEDS, true, gen = generation)
+	STEP(NOTEEPOCH, NOTEEPOCH_NEEDS, true, mine = epoch)
 	STEP(HEAD1, LOCK, true, head = added)
-	STEP(UNLOCK, LINK | NOTEGEN | HEAD1, true, shard_locked[me] = false)
-	/* Who is called takes the driver's lock, and comes back through the shard's. */
-	STEP(START, HEAD1 | NOTEGEN | UNLOCK, true,
+	STEP(UNLOCK, LINK | NOTEEPOCH | HEAD1, true, shard_locked[me] = false)
+	/* The callback takes the driver's lock; leaving it takes the shard's. */
+	STEP(START, HEAD1 | NOTEEPOCH | UNLOCK, true,
 	     if
 	     :: head && HEARS_START ->
 		heard = true; in_progress++; mapped = NONE
@@ -104,7 +104,7 @@ proctype invalidation(byte me)
 
 #define RLOCK		1
 #define ADD		2
-#define GEN		4
+#define NEW		4
 #define NOTE(_i)	(8 << (_i))
 #define AWAIT(_i)	(32 << (_i))
 #define SEQ		128
@@ -138,7 +138,7 @@ proctype invalidation(byte me)
 #define NOTE_NEEDS	RUNLOCK
 #define GONE(_i)	(!listed[_i] && !shard_locked[_i])
 #endif
-#ifdef MUT_WAIT_BEFORE_GENERATION
+#ifdef MUT_WAIT_BEFORE_EPOCH
 #undef NOTE_NEEDS
 #define NOTE_NEEDS	0
 #define RLOCK_NEEDS	WAITED
@@ -157,8 +157,8 @@ proctype registration()
 	do
 	STEP(RLOCK, RLOCK_NEEDS, !ALL_LOCKED, LOCK_ALL(true))
 	STEP(ADD, RLOCK, true, added = true)
-	STEP(GEN, RLOCK, true, generation = 1)
-	STEP(RUNLOCK, RLOCK | ADD | GEN, true, LOCK_ALL(false))
+	STEP(NEW, RLOCK, true, epoch = 1)
+	STEP(RUNLOCK, RLOCK | ADD | NEW, true, LOCK_ALL(false))
 	STEP(NOTE(0), NOTE_NEEDS, CAN_NOTE(0), AWAIT_IF(0))
 	STEP(AWAIT(0), NOTE(0), GONE(0), skip)
 	STEP(NOTE(1), NOTE_NEEDS, CAN_NOTE(1), AWAIT_IF(1))

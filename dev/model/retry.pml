@@ -7,23 +7,22 @@
  * To be shown: a page that is mapped is the one in the page table (at M), and
  * when the page table changes the old page is not mapped (at P).
  *
- *	LOCK..UNLOCK	mmu_range_link()
- *	ADD		atomic_long_add_return() in mmu_interval_invalidate()
+ *	LOCK..UNLOCK	__mmu_notifier_invalidate_range_start(), mmu_range_hit()
  *	DLOCK..DUNLOCK	a driver's callback: mmu_interval_set_seq(), unmap
- *	UNPIN		mmu_interval_next(), under the shard lock again
+ *	LEAVE		mmu_walk_leave(), under the shard lock again
  *	P		the change, under the page-table lock
- *	ULOCK..UUNLOCK	mmu_active_unlink()
+ *	ULOCK..UUNLOCK	mmu_range_unlink()
  *
  *	ILOCK..IUNLOCK	mmu_interval_insert_armed()
  *	S MB W K	mmu_interval_read_begin(): the sequence, smp_mb(), and for
  *			each shard the lockless look and, if that finds
- *			something, mmu_shard_wait()
+ *			something, mmu_active_wait()
  *	R		hmm_range_fault() or the like
  *	CLOCK..CUNLOCK	mmu_interval_read_retry() and the driver's mapping
  *
  * What the shards, the driver's lock and the page-table lock protect is changed
  * in the step that the lock makes safe; K waits until the range that it found
- * is gone, which for one range a shard is what the ticket says.
+ * is gone, which for one range a shard is what the epoch says.
  */
 #include "order.h"
 
@@ -39,28 +38,20 @@ byte invalidate_seq, mapped = NONE, page;
 #define COUNT	4
 #define HIT	8
 #define UNLOCK	16
-#define ADD	32
-#define DLOCK	64
-#define SEQ	128
-#define DROP	256
-#define DUNLOCK	512
-#define UNPIN	1024
-#define P	2048
-#define ULOCK	4096
-#define DEL	8192
-#define COUNT0	16384
-#define UUNLOCK	32768
+#define DLOCK	32
+#define SEQ	64
+#define DROP	128
+#define DUNLOCK	256
+#define LEAVE	512
+#define P	1024
+#define ULOCK	2048
+#define DEL	4096
+#define COUNT0	8192
+#define UUNLOCK	16384
 #define LINKED		(LOCK | LINK | COUNT | HIT | UNLOCK)
 #define CALLBACK	(DLOCK | SEQ | DROP | DUNLOCK)
-#define ALL	65535
+#define ALL	32767
 
-#ifdef MUT_ADD_RELAXED
-#define ADD_NEEDS	HIT
-#define ADD_ORDERS	0
-#else
-#define ADD_NEEDS	LINKED
-#define ADD_ORDERS	ADD
-#endif
 #ifdef MUT_SET_SEQ_PLAIN
 #define SEQ_RELEASE	0
 #else
@@ -74,14 +65,14 @@ byte invalidate_seq, mapped = NONE, page;
 #define SEQ_IN_LOCK	SEQ
 #endif
 /* The shard lock comes before what follows; the driver's unlock before it? */
-#define UNPIN_NEEDS	(LINKED | ADD | UNLOCK_LOCK(DUNLOCK))
-#define UNPIN_ORDERS	UNPIN
+#define LEAVE_NEEDS	(LINKED | UNLOCK_LOCK(DUNLOCK))
+#define LEAVE_ORDERS	LEAVE
 #ifdef MUT_UNLINK_BEFORE_CHANGE
-#define P_NEEDS		(HIT | UNPIN_ORDERS | UUNLOCK)
+#define P_NEEDS		(HIT | LEAVE_ORDERS | UUNLOCK)
 #define COUNT0_RELEASE	0
 #define UUNLOCK_RELEASE	0
 #else
-#define P_NEEDS		(HIT | UNPIN_ORDERS)
+#define P_NEEDS		(HIT | LEAVE_ORDERS)
 #define UUNLOCK_RELEASE	P
 #ifdef MUT_NR_ACTIVE_PLAIN
 #define COUNT0_RELEASE	0
@@ -119,16 +110,15 @@ proctype invalidation(byte me)
 	STEP(LINK, LOCK, true, listed[me] = true)
 	STEP(COUNT, LOCK, true, SET_COUNT)
 	/* Nobody to call: these steps are not there. */
-	STEP(HIT, HIT_NEEDS, true, if :: inserted :: else -> done = done | ADD | CALLBACK | UNPIN fi)
+	STEP(HIT, HIT_NEEDS, true, if :: inserted :: else -> done = done | CALLBACK | LEAVE fi)
 	STEP(UNLOCK, LOCK | LINK | COUNT | HIT, true, shard_locked[me] = false)
-	STEP(ADD, ADD_NEEDS, true, skip)
-	STEP(DLOCK, HIT | ADD_ORDERS | UNLOCK_LOCK(UNLOCK), !driver_locked, driver_locked = true)
-	STEP(SEQ, HIT | SEQ_LOCK | ADD_ORDERS | SEQ_RELEASE, true, SET_SEQ)
+	STEP(DLOCK, HIT | UNLOCK_LOCK(UNLOCK), !driver_locked, driver_locked = true)
+	STEP(SEQ, HIT | SEQ_LOCK | SEQ_RELEASE, true, SET_SEQ)
 	STEP(DROP, DLOCK, true, mapped = NONE)
 	STEP(DUNLOCK, LINKED | DLOCK | SEQ_IN_LOCK | DROP, true, driver_locked = false)
-	STEP(UNPIN, UNPIN_NEEDS, true, skip)
+	STEP(LEAVE, LEAVE_NEEDS, true, skip)
 	STEP(P, P_NEEDS | UNLOCK_LOCK(DUNLOCK), true, assert(mapped != page); page++)
-	STEP(ULOCK, LINKED | UNPIN_ORDERS | UNLOCK_LOCK(P), !shard_locked[me], shard_locked[me] = true)
+	STEP(ULOCK, LINKED | LEAVE_ORDERS | UNLOCK_LOCK(P), !shard_locked[me], shard_locked[me] = true)
 	STEP(DEL, ULOCK, true, listed[me] = false)
 	STEP(COUNT0, ULOCK | COUNT0_RELEASE, true, nr_active[me] = 0)
 	STEP(UUNLOCK, LINKED | CALLBACK | ULOCK | DEL | COUNT0 | UUNLOCK_RELEASE, true,

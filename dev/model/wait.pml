@@ -6,21 +6,21 @@
  *
  * To be shown: the wait ends, and not before those ranges have.
  *
- *	storm		mmu_active_link(), mmu_active_unlink()
- *	waiter		mmu_shard_wait() with mmu_shard_busy() in wait_event()
+ *	storm		mmu_active_link_locked(), mmu_range_unlink()
+ *	waiter		mmu_shard_draw(), mmu_shard_waits() in wait_event()
  *
- * A ticket is compared with one number that the waiter has noted; the model
- * keeps the outcome of that comparison, "older", in place of two counters that
- * would grow without end. The lock is fair, as the kernel's are.
+ * The epoch of a range is compared with one that the waiter has recorded; the model
+ * keeps the result of that comparison, "older", instead of counters that would grow
+ * without end. The lock is fair, as the kernel's are.
  */
 chan lock = [3] of { pid };	/* who has it, and who waits, in order */
 bool listed[2], awaited[2], older[2];
 bool awake, over;
 
-#ifdef MUT_NO_TICKET
-#define BEFORE_TICKET(_i)	true
+#ifdef MUT_NO_EPOCH
+#define BEFORE_EPOCH(_i)	true
 #else
-#define BEFORE_TICKET(_i)	older[_i]
+#define BEFORE_EPOCH(_i)	older[_i]
 #endif
 #ifdef MUT_NO_MARK
 #define MARK(_i)	skip
@@ -61,7 +61,7 @@ proctype storm(byte me)
 
 #define BUSY_ONE(_i)							\
 	if								\
-	:: listed[_i] && BEFORE_TICKET(_i) -> MARK(_i); busy = true	\
+	:: listed[_i] && BEFORE_EPOCH(_i) -> MARK(_i); busy = true	\
 	:: else								\
 	fi
 

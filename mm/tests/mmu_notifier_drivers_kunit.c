@@ -307,7 +307,7 @@ static void xdna_await_removal(struct mirror *m)
 {
 	unsigned long limit = jiffies + TEST_TIMEOUT;
 
-	while (!READ_ONCE(m->mni.removing) && time_before(jiffies, limit))
+	while (mmu_test_inserted(&m->mni) && time_before(jiffies, limit))
 		usleep_range(100, 200);
 	WRITE_ONCE(m->callback_left, true);
 }

@@ -196,9 +196,23 @@ void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
 	mmu_test_wait(test, READ_ONCE(range->awaited));
 }
 
+bool mmu_test_inserted(struct mmu_interval_notifier *mni)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mni->mm);
+	struct interval_tree_node *node;
+
+	spin_lock(&subs->lock);
+	node = interval_tree_iter_first(&subs->intervals, 0, ULONG_MAX);
+	while (node && node != &mni->interval_tree)
+		node = interval_tree_iter_next(node, 0, ULONG_MAX);
+	spin_unlock(&subs->lock);
+	return node;
+}
+
+/* Until a removal has taken it out of the tree. */
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti)
 {
-	mmu_test_wait(test, READ_ONCE(ti->mni.removing));
+	mmu_test_wait(test, !mmu_test_inserted(&ti->mni));
 }
 
 /* Another thread's invalidation stands in the callback of a notifier of ours. */

@@ -98,6 +98,7 @@ void mmu_test_do_read_begin(struct mmu_test_thread *thread);
 void mmu_test_do_register(struct mmu_test_thread *thread);
 void mmu_test_await(struct kunit *test, struct completion *there);
 void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range);
+bool mmu_test_inserted(struct mmu_interval_notifier *mni);
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti);
 void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv);
 void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs);

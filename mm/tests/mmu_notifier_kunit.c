@@ -174,7 +174,7 @@ static void regress_no_end_without_start_across_exit(struct kunit *test)
 	mmgrab(mm);
 	mmu_test_enter_callback(test, &inv);
 	mmu_test_run(test, &leaver);
-	mmu_test_wait(test, READ_ONCE(first.mn.removing));
+	mmu_test_wait(test, hlist_unhashed_lockless(&first.mn.hlist));
 	/* Released, and the page tables stay until the callback returned. */
 	KUNIT_EXPECT_EQ(test, 1, first.nr_release);
 	KUNIT_EXPECT_EQ(test, 1, second.nr_release);
@@ -278,51 +278,71 @@ static void nobody_is_called_after_the_last_put(struct kunit *test)
 	mmu_notifier_synchronize();
 }
 
-/* Stands in the list under RCU for a while, as an age callback does. */
-static struct completion test_walker_is_there;
-static bool test_walker_left;
-
-static void do_walk(struct mmu_test_thread *thread)
-{
-	rcu_read_lock();
-	complete(&test_walker_is_there);
-	mdelay(200);
-	WRITE_ONCE(test_walker_left, true);
-	rcu_read_unlock();
-}
-
-static const struct mmu_notifier_ops test_sleeping_ops = {
-	.invalidate_range_start = test_count_start,
+/* An age callback that stands until it is let go; it may not sleep. */
+struct test_aged {
+	struct mmu_notifier mn;
+	struct completion *entered;
+	bool go;
 };
 
-/*
- * Who walks the list came while somebody had callbacks for that, and leaves after
- * that one: a grace period that began earlier does not end for it.
- */
-static void walkers_are_waited_for_after_who_they_came_for(struct kunit *test)
+static int test_aged_young(struct mmu_notifier *mn, struct mm_struct *mm,
+			   unsigned long start, unsigned long end)
 {
-	struct mmu_notifier other = { .ops = &test_sleeping_ops };
-	struct mmu_test_thread walker = { .fn = do_walk };
-	struct mm_struct *mm = mmu_test_mm(test);
-	struct mmu_test_list aged = {};
+	struct test_aged *aged = container_of(mn, struct test_aged, mn);
+	unsigned int limit = 20000;
 
-	if (num_online_cpus() < 2)
-		kunit_skip(test, "with one CPU the walker ends before it is waited for");
-	init_completion(&test_walker_is_there);
-	test_walker_left = false;
-	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&other, mm));
-	mmu_test_register(test, &aged);
-	mmu_notifier_unregister(&aged.mn, mm);
-	mmu_test_run(test, &walker);
-	mmu_test_await(test, &test_walker_is_there);
-	mmu_notifier_unregister(&other, mm);
-	KUNIT_EXPECT_TRUE(test, READ_ONCE(test_walker_left));
-	mmu_test_join(test, &walker);
+	if (aged->entered)
+		complete(aged->entered);
+	while (aged->entered && !READ_ONCE(aged->go) && --limit)
+		mdelay(1);
+	return 1;
 }
 
-static void do_wait_unpinned(struct mmu_test_thread *thread)
+static const struct mmu_notifier_ops test_aged_ops = { .clear_young = test_aged_young };
+
+static void do_clear_young(struct mmu_test_thread *thread)
 {
-	mmu_active_wait_unpinned(thread->arg, NULL);
+	mmu_notifier_clear_young(mmu_test_mm(thread->test), PG(1), PG(2));
+}
+
+static void do_unregister(struct mmu_test_thread *thread)
+{
+	mmu_notifier_unregister(thread->arg, mmu_test_mm(thread->test));
+}
+
+static void unregister_waits_for_its_own_age_callback_only(struct kunit *test)
+{
+	struct mmu_test_state *tm = test->priv;
+	struct test_aged stands = { .mn.ops = &test_aged_ops, .entered = &tm->entered };
+	struct test_aged other = { .mn.ops = &test_aged_ops };
+	struct mmu_test_thread age = { .fn = do_clear_young };
+	struct mmu_test_thread remover = { .fn = do_unregister, .arg = &stands.mn };
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "the callback holds the only CPU");
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&other.mn, tm->mm));
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&stands.mn, tm->mm));
+	mmu_test_run(test, &age);
+	mmu_test_await(test, &tm->entered);
+	mmu_notifier_unregister(&other.mn, tm->mm);
+	mmu_test_run(test, &remover);
+	mmu_test_wait(test, hlist_unhashed_lockless(&stands.mn.hlist));
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&remover.done, HZ / 10));
+	WRITE_ONCE(stands.go, true);
+	mmu_test_join(test, &age);
+	mmu_test_join(test, &remover);
+}
+
+static void do_wait_list_empty(struct mmu_test_thread *thread)
+{
+	struct mmu_notifier_subscriptions *subs = thread->arg;
+	struct mmu_notifier *sub;
+
+	mmu_active_lock_all(subs);
+	hlist_for_each_entry(sub, &subs->list, hlist)
+		mmu_walks_forget_list(subs, sub);
+	mmu_active_unlock_all(subs);
+	mmu_walks_await(subs, NULL);
 }
 
 /*
@@ -333,18 +353,18 @@ static void regress_exit_is_woken_by_every_pin(struct kunit *test)
 {
 	struct mmu_notifier_subscriptions *subs;
 	struct mm_struct *mm = mmu_test_mm(test);
-	struct mmu_test_thread waiter = { .fn = do_wait_unpinned };
-	struct mmu_notifier_range pin;
+	struct mmu_test_thread waiter = { .fn = do_wait_list_empty };
 	struct mmu_test_list tl = {};
+	struct mmu_walk pin;
 
 	mmu_test_register(test, &tl);
 	subs = mmu_notifier_subscriptions(mm);
 	waiter.arg = subs;
-	mmu_active_pin(subs, &pin, &tl.mn);
+	mmu_walk_pin(&pin, subs, &tl.mn);
 	mmu_test_run(test, &waiter);
 	mmu_test_wait(test, wq_has_sleeper(&subs->removal_wait));
 	KUNIT_EXPECT_FALSE(test, completion_done(&waiter.done));
-	mmu_active_unpin(&pin);
+	mmu_walk_leave(&pin);
 	mmu_test_join(test, &waiter);
 	mmu_notifier_unregister(&tl.mn, mm);
 }
@@ -359,7 +379,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(regress_no_end_without_start_across_exit),
 	KUNIT_CASE(get_shares_and_last_put_frees),
 	KUNIT_CASE(nobody_is_called_after_the_last_put),
-	KUNIT_CASE(walkers_are_waited_for_after_who_they_came_for),
+	KUNIT_CASE(unregister_waits_for_its_own_age_callback_only),
 	KUNIT_CASE(regress_exit_is_woken_by_every_pin),
 	{}
 };

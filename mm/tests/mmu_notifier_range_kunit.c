@@ -15,7 +15,7 @@ static void unarmed_mm_records_nothing(struct kunit *test)
 
 	mmu_test_range_init(test, &range, 1, 1);
 	mmu_notifier_invalidate_range_start(&range);
-	KUNIT_EXPECT_NULL(test, range.shard);
+	KUNIT_EXPECT_EQ(test, 0, range.shard);
 	mmu_notifier_invalidate_range_end(&range);
 	KUNIT_EXPECT_FALSE(test, mm_has_notifiers(mmu_test_mm(test)));
 	KUNIT_EXPECT_NULL(test, mmu_test_mm(test)->notifier_subscriptions);
@@ -53,7 +53,7 @@ static void idle_mm_is_disarmed(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, mm_has_notifiers(mm));
 	/* In flight across the disarming */
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_NULL(test, range.shard);
+	KUNIT_EXPECT_EQ(test, 0, range.shard);
 
 	mmu_test_insert(test, &ti, 1, 1);
 	KUNIT_EXPECT_PTR_EQ(test, subs, mmu_notifier_subscriptions(mm));

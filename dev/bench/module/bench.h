@@ -28,8 +28,9 @@ struct bench_set {
 
 extern const struct mmu_interval_notifier_ops bench_interval_ops;
 
-/* A list notifier whose callbacks do nothing. */
+/* A list notifier whose callbacks do nothing; and one that also has those of KVM. */
 extern const struct mmu_notifier_ops bench_list_ops;
+extern const struct mmu_notifier_ops bench_kvm_ops;
 int bench_list_start(struct mmu_notifier *subscription,
 		     const struct mmu_notifier_range *range);
 void bench_list_end(struct mmu_notifier *subscription,

@@ -149,6 +149,40 @@ static noinline u64 cost_pair(struct mm_struct *mm, unsigned int nr,
 	return cost_walk_op(mm, nr, offset, len, loops, COST_PAIR, COST_NOTHING);
 }
 
+/* What our call sites use, where stock's have a range, init, start and end. */
+static __always_inline void cost_do_scoped(struct cost_walk *walk)
+{
+	unsigned long start = cost_next(walk);
+#ifdef mmu_invalidate_guard
+	mmu_invalidate_guard(range, MMU_NOTIFY_CLEAR, 0, walk->mm, start, start + walk->len);
+
+	barrier_data(range);
+#else
+	struct mmu_notifier_range range;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, walk->mm, start,
+				start + walk->len);
+	mmu_notifier_invalidate_range_start(&range);
+	barrier_data(&range);
+	mmu_notifier_invalidate_range_end(&range);
+#endif
+}
+
+static noinline u64 cost_scoped(struct mm_struct *mm, unsigned int nr)
+{
+	struct cost_walk walk = cost_walk(mm, nr, PAGE_SIZE, PAGE_SIZE);
+	u64 with, base;
+
+	with = cost_time(COST_LOOPS, cost_do_scoped(&walk));
+	walk.pos = 0;
+	base = cost_time(COST_LOOPS, ({
+		unsigned long start = cost_next(&walk);
+
+		barrier_data(&start);
+	}));
+	return div_u64(1000 * (with - base), COST_LOOPS);
+}
+
 /* A pair with the setting up of the range. */
 static noinline u64 cost_site(struct mm_struct *mm, unsigned int nr)
 {
@@ -327,6 +361,8 @@ static int cost_without(void)
 		return ret;
 	bench_report(cost_miss(set.mm, 1), "never");
 	bench_report(cost_site(set.mm, 1), "never_with_init");
+	bench_report(cost_scoped(set.mm, 1), "never_scoped");
+	bench_report(1000 * sizeof(struct mmu_notifier_range), "range_bytes");
 	bench_report(cost_nonblock(set.mm, 1), "never_nonblock");
 	ret = cost_alone(&set);
 	if (!ret) {
@@ -353,6 +389,12 @@ static int cost_list(void)
 	}
 	while (i--)
 		mmu_notifier_unregister(&subs[i], set.mm);
+	subs[0].ops = &bench_kvm_ops;
+	ret = ret ?: mmu_notifier_register(&subs[0], set.mm);
+	if (!ret) {
+		bench_report(cost_miss(set.mm, 1), "list.kvm");
+		mmu_notifier_unregister(&subs[0], set.mm);
+	}
 	bench_set_free(&set);
 	return ret;
 }

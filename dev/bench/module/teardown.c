@@ -42,7 +42,7 @@ static void kvm_free(struct mmu_notifier *sub)
 }
 
 /* The callbacks of virt/kvm/kvm_main.c, and the two that get and put need. */
-static const struct mmu_notifier_ops kvm_ops = {
+const struct mmu_notifier_ops bench_kvm_ops = {
 	.invalidate_range_start = bench_list_start,
 	.invalidate_range_end = bench_list_end,
 	.clear_flush_young = bench_list_age,
@@ -78,7 +78,7 @@ static int teardown_add(struct teardown_set *set)
 
 	if (!mm)
 		return -ENOMEM;
-	sub = mmu_notifier_get(&kvm_ops, mm);
+	sub = mmu_notifier_get(&bench_kvm_ops, mm);
 	if (IS_ERR(sub)) {
 		mmput(mm);
 		return PTR_ERR(sub);

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DEBUG_MMU_NOTIFIER: is every range used as it must be?
+ * DEBUG_MMU_NOTIFIER: check how ranges are used.
  *
- * Checked for all ranges, whether or not the mm is armed, so that a wrong call
- * site shows on any machine: it is not started under a spinlock, ends in the
- * task that started it, before that task returns to user space or exits, ends
- * only if it started, and is not changed in between.
+ * All ranges are checked, whether or not the mm is armed, so that a wrong call site is
+ * reported on any machine. A range must not start in atomic context. It must end in the
+ * task that started it, before that task returns to user space or exits. It must not end
+ * without having started, and must not change in between.
  *
- * The open ranges of a task are chained from the inner to the outer ones, for
- * mmu_notifier_check.c.
+ * The active ranges of a task are linked from the inner to the outer ones, for
+ * mmu_notifier_coverage.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/export.h>
-#include <linux/mmu_notifier_check.h>
+#include <linux/mmu_notifier_coverage.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 
 #include "mmu_notifier.h"
 
-void mmu_notifier_debug_start(struct mmu_notifier_range *range)
+void mmu_notifier_usage_start(struct mmu_notifier_range *range)
 {
 	WARN_ONCE(in_atomic(), "range [%#lx, %#lx) started in atomic context\n",
 		  range->start, range->end);
@@ -30,18 +30,18 @@ void mmu_notifier_debug_start(struct mmu_notifier_range *range)
 	range->frozen.mm = range->mm;
 	range->frozen.event = range->event;
 	range->frozen.task = current;
-	range->frozen.suppressed = mmu_notifier_check_suppressed(range->frozen.site);
+	range->frozen.suppressed = mmu_notifier_coverage_suppressed(range->frozen.site);
 	range->frozen.outer = current->mmu_notifier_ranges;
 	current->mmu_notifier_ranges = range;
 }
-EXPORT_SYMBOL_GPL(mmu_notifier_debug_start);
+EXPORT_SYMBOL_GPL(mmu_notifier_usage_start);
 
 /*
- * From the chain of the task that started it. If that is not this one, which is
- * a bug and reported, there is no lock against it: better than a chain that
- * leads to a stack frame which is gone.
+ * Unlink it from the task that started it. If that is another task, which is a bug and has
+ * been reported, no lock protects its list. A list that points to a stale stack frame
+ * would be worse.
  */
-static void mmu_debug_unchain(struct mmu_notifier_range *range)
+static void mmu_usage_unchain(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_range **link = &range->frozen.task->mmu_notifier_ranges;
 
@@ -51,7 +51,7 @@ static void mmu_debug_unchain(struct mmu_notifier_range *range)
 		*link = range->frozen.outer;
 }
 
-void mmu_notifier_debug_end(struct mmu_notifier_range *range)
+void mmu_notifier_usage_end(struct mmu_notifier_range *range)
 {
 	if (WARN_ONCE(!range->frozen.task, "range [%#lx, %#lx) was never started\n",
 		      range->start, range->end))
@@ -65,17 +65,17 @@ void mmu_notifier_debug_end(struct mmu_notifier_range *range)
 		  "range changed while active: [%#lx, %#lx) was [%#lx, %#lx)\n",
 		  range->start, range->end, range->frozen.start,
 		  range->frozen.end);
-	mmu_debug_unchain(range);
+	mmu_usage_unchain(range);
 	range->frozen.task = NULL;
 }
-EXPORT_SYMBOL_GPL(mmu_notifier_debug_end);
+EXPORT_SYMBOL_GPL(mmu_notifier_usage_end);
 
 /**
- * mmu_notifier_check_user_exit() - the task returns to user space or exits
+ * mmu_notifier_usage_exit() - check a task that returns to user space or exits
  *
- * All its ranges must have ended; their stack frames are gone.
+ * All its ranges must have ended: their stack frames no longer exist.
  */
-void mmu_notifier_check_user_exit(void)
+void mmu_notifier_usage_exit(void)
 {
 	if (likely(!current->mmu_notifier_ranges))
 		return;

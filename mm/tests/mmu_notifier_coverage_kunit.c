@@ -13,7 +13,7 @@
 #include <linux/mman.h>
 #include <asm/tlb.h>
 
-#include "../mmu_notifier_check.h"
+#include "../mmu_notifier_coverage.h"
 #include "mmu_notifier_fixture.h"
 
 /* More than the checker can record at once, and all of them in one table. */
@@ -25,7 +25,7 @@ struct check_state {
 	pte_t *ptep;		/* mapped and valid while locked */
 	spinlock_t *ptl;
 	pte_t old[NR_PAGES];
-	unsigned long before[MMU_CHECK_NR_COUNTS];
+	unsigned long before[MMU_COVERAGE_NR_COUNTS];
 };
 
 /* Memory with a page table of its own, and no huge page. */
@@ -61,9 +61,9 @@ static unsigned long addr_of(struct check_state *cs, unsigned int page)
 	return cs->base + PG(page);
 }
 
-static unsigned long new(struct check_state *cs, enum mmu_check_count count)
+static unsigned long new(struct check_state *cs, enum mmu_coverage_count count)
 {
-	return mmu_check_sum(count) - cs->before[count];
+	return mmu_coverage_sum(count) - cs->before[count];
 }
 
 /* Counts: not suppressed. */
@@ -115,10 +115,10 @@ static void a_cleared_entry_is_judged_at_its_unlock(struct kunit *test)
 	spin_lock(&other);
 	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
 	spin_unlock(&other);
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_CAUGHT));
 	check_unlock(cs);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_JUDGED));
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_JUDGED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 	mmu_notifier_invalidate_range_end(&range);
 	restore(test);
 }
@@ -135,8 +135,8 @@ static void an_entry_that_is_restored_is_not_caught(struct kunit *test)
 	set_pte_at(cs->mm, cs->base, cs->ptep, pte_mkold(pte));
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_JUDGED));
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_JUDGED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
 static void a_change_without_the_lock_counts_as_a_loss(struct kunit *test)
@@ -150,8 +150,8 @@ static void a_change_without_the_lock_counts_as_a_loss(struct kunit *test)
 	ptep_get_and_clear(cs->mm, cs->base, ptep);
 	pte_unmap(ptep);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_UNLOCKED));
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_UNLOCKED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -168,7 +168,7 @@ static void lesser_rights_are_caught(struct kunit *test)
 	set_pte_at(cs->mm, addr_of(cs, 1), cs->ptep + 1, clean);
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -183,7 +183,7 @@ static void regress_pte_clear_is_a_change(struct kunit *test)
 	pte_clear(cs->mm, cs->base, cs->ptep);
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -199,7 +199,7 @@ static void regress_set_ptes_changes_each_of_them(struct kunit *test)
 	set_ptes(cs->mm, cs->base, cs->ptep, pte_wrprotect(cs->old[0]), 4);
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 4, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 4, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -231,7 +231,7 @@ static void regress_a_table_is_freed_empty(struct kunit *test)
 	free_pgd_range(&tlb, addr, addr + PMD_SIZE, addr, addr + PMD_SIZE);
 	tlb_finish_mmu(&tlb);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
 /* arm64 rewrites all entries of a contiguous set when it changes one. */
@@ -259,14 +259,14 @@ static void one_entry_of_a_contiguous_set_is_caught(struct kunit *test)
 	set_ptes(cs->mm, addr, ptep, raw_pte(page_to_pfn(page)), SET_PTES);
 	ptep_set_wrprotect(cs->mm, addr + PG(3), ptep + 3);
 	pte_unmap_unlock(ptep, ptl);
-	KUNIT_EXPECT_EQ(test, SET_REWRITTEN, new(cs, MMU_CHECK_JUDGED));
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, SET_REWRITTEN, new(cs, MMU_COVERAGE_JUDGED));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 
 	ptep = get_locked_pte(cs->mm, addr, &ptl);
 	clear_full_ptes(cs->mm, addr, ptep, SET_PTES, 0);
 	pte_unmap_unlock(ptep, ptl);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, 1 + SET_PTES, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1 + SET_PTES, new(cs, MMU_COVERAGE_CAUGHT));
 	flush_tlb_mm(cs->mm);
 	__free_pages(page, ilog2(SET_PTES));
 }
@@ -283,7 +283,7 @@ static void regress_each_of_many_changes_is_caught(struct kunit *test)
 		ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -303,8 +303,8 @@ static void many_entries_that_are_restored_are_not_caught(struct kunit *test)
 	}
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&range);
-	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_CHECK_JUDGED));
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, NR_PAGES, new(cs, MMU_COVERAGE_JUDGED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
 /* Clear the first page inside of two ranges, the second of which is the inner one. */
@@ -334,7 +334,7 @@ static void regress_adjacent_ranges_cover_together(struct kunit *test)
 	clear_inside(test, 0, half, half, PAGE_SIZE);
 	clear_inside(test, half, PAGE_SIZE, 0, half);
 	clear_inside(test, half / 2, PG(2), 0, half);
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
 static void ranges_with_a_gap_do_not_cover(struct kunit *test)
@@ -343,11 +343,11 @@ static void ranges_with_a_gap_do_not_cover(struct kunit *test)
 	struct check_state *cs = test->priv;
 
 	clear_inside(test, 0, half - 1, half, PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 	clear_inside(test, half, PAGE_SIZE, half, PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 2, new(cs, MMU_COVERAGE_CAUGHT));
 	clear_inside(test, half, PAGE_SIZE - 1, 0, half);
-	KUNIT_EXPECT_EQ(test, 3, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 3, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
 /* Each of two ranges covers a half, and one of them is suppressed. */
@@ -364,7 +364,7 @@ static void half_of_a_cover_can_be_suppressed(struct kunit *test)
 	check_unlock(cs);
 	mmu_notifier_invalidate_range_end(&inner);
 	mmu_notifier_invalidate_range_end(&outer);
-	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_CHECK_CAUGHT));
+	KUNIT_EXPECT_EQ(test, 1, new(cs, MMU_COVERAGE_CAUGHT));
 	restore(test);
 }
 
@@ -383,9 +383,9 @@ static int check_init(struct kunit *test)
 	for (i = 0; i < NR_PAGES; i++)
 		cs->old[i] = pte_mkyoung(ptep_get(cs->ptep + i));
 	check_unlock(cs);
-	mmu_check_suppress("announce_in_vain");
-	for (i = 0; i < MMU_CHECK_NR_COUNTS; i++)
-		cs->before[i] = mmu_check_sum(i);
+	mmu_coverage_suppress("announce_in_vain");
+	for (i = 0; i < MMU_COVERAGE_NR_COUNTS; i++)
+		cs->before[i] = mmu_coverage_sum(i);
 	return 0;
 }
 
@@ -394,9 +394,9 @@ static void check_exit(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
 
-	mmu_check_suppress("");
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_DROPPED));
-	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_CHECK_MISSED));
+	mmu_coverage_suppress("");
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_DROPPED));
+	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_MISSED));
 }
 
 static struct kunit_case test_cases[] = {
@@ -417,7 +417,7 @@ static struct kunit_case test_cases[] = {
 };
 
 static struct kunit_suite test_suite = {
-	.name = "mmu_notifier_check",
+	.name = "mmu_notifier_coverage",
 	.init = check_init,
 	.exit = check_exit,
 	.test_cases = test_cases,

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Walks: calling the notifiers of an mm one after the other while others are removed.
+ *
+ * Callbacks sleep, so they run without a lock. Under its shard's lock a walk collects
+ * the next notifiers in @batch; its cursors remember where to continue after that. The
+ * walk itself is on the stack of the task that calls, and in the shard's list.
+ *
+ * A walk publishes in @now which notifier it calls. Removal holds all shard locks while
+ * it takes the notifier out of the tree or the list and out of every batch, and moves
+ * every cursor that points at it. From then on no walk can begin to call it, except one
+ * that has loaded it from its batch and not published it yet. Both steps are inside one
+ * RCU read-side critical section, so removal waits for a grace period before it looks:
+ *
+ *	walk	[ load batch (b), store now (n), load awaited (a) ]  call
+ *	remove	clear batch (B), set awaited (A), grace period (G), load now (N)
+ *
+ * A section that began before G has ended, so N sees n, and removal waits for the
+ * callback. A section that begins after G began sees B and A: it skips the notifier, and
+ * it wakes removal if the notifier is the one that it leaves. Inside the section the
+ * order is free, so a walk needs neither an atomic operation nor a barrier per notifier.
+ * Removal needs the grace period only if a walk has the notifier in its batch or calls
+ * it.
+ *
+ * Most ranges call one notifier or none. If it is the only one, it is published in the
+ * shard instead of a walk, so that the lock need not be taken again after the callback
+ * (mmu_one_begin_locked(), mmu_one_end()). A shard can publish one at a time; if there is
+ * another, the task uses a walk. dev/model/walk.pml and one.pml verify both.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+
+#include "mmu_notifier.h"
+
+static void mmu_walk_collect_intervals(struct mmu_walk *walk)
+{
+	unsigned long start = walk->start, last = walk->last;
+	struct interval_tree_node *node = walk->interval;
+	struct mmu_interval_notifier *sub;
+	bool aging = walk->aging;
+	unsigned int nr = 0;
+
+	for (; node && nr < MMU_WALK_BATCH; node = interval_tree_iter_next(node, start, last)) {
+		sub = container_of(node, struct mmu_interval_notifier, interval_tree);
+		if (likely(!aging) || sub->ops->age)
+			walk->batch[nr++] = sub;
+	}
+	walk->interval = node;
+	walk->nr = nr;
+}
+
+static void mmu_walk_collect_list(struct mmu_walk *walk)
+{
+	struct hlist_node *node = walk->list;
+	struct mmu_notifier *sub;
+	unsigned int nr = 0;
+
+	for (; node && nr < MMU_WALK_BATCH; node = node->next) {
+		sub = hlist_entry(node, struct mmu_notifier, hlist);
+		if (mmu_list_wanted(sub, walk->op, walk->epoch, walk->newer_than))
+			walk->batch[nr++] = sub;
+	}
+	walk->list = node;
+	walk->nr = nr;
+}
+
+static bool mmu_walk_collect(struct mmu_walk *walk)
+{
+	if (walk->in_list)
+		mmu_walk_collect_list(walk);
+	else
+		mmu_walk_collect_intervals(walk);
+	return walk->nr;
+}
+
+/**
+ * mmu_walk_begin_locked() - collect the first notifiers
+ * @walk: its kind, its cursor and what it collects are set
+ * @shard: that of the walk from now on
+ *
+ * Context: @shard is locked.
+ * Return: true if there are notifiers to call: mmu_walk_for_each() and mmu_walk_leave()
+ * follow. If false, the walk has not begun.
+ */
+bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard)
+{
+	if (!mmu_walk_collect(walk))
+		return false;
+	walk->shard = shard;
+	walk->now = NULL;
+	walk->awaited = false;
+	hlist_add_head(&walk->link, &shard->walks);
+	return true;
+}
+
+/**
+ * mmu_walk_list() - begin a walk of list notifiers that belongs to no range
+ * @walk: the walk
+ * @subs: the state of the mm
+ * @op: mmu_walk_op() of the callback to call
+ *
+ * Return: as mmu_walk_begin_locked().
+ */
+bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs, size_t op)
+{
+	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
+	bool any;
+
+	walk->in_list = true;
+	walk->list = subs->list.first;
+	walk->epoch = U64_MAX;
+	walk->newer_than = 0;
+	walk->op = op;
+	any = mmu_walk_begin_locked(walk, shard);
+	spin_unlock(&shard->lock);
+	return any;
+}
+
+/**
+ * mmu_walk_pin() - begin a walk of a single list notifier, and publish it
+ * @walk: the walk
+ * @subs: the state of the mm
+ * @sub: the notifier; mmu_walk_leave() follows
+ */
+void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
+		  const void *sub)
+{
+	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
+
+	walk->shard = shard;
+	walk->now = sub;
+	walk->in_list = true;
+	walk->list = NULL;
+	walk->nr = 0;
+	walk->awaited = false;
+	hlist_add_head(&walk->link, &shard->walks);
+	spin_unlock(&shard->lock);
+}
+
+/**
+ * mmu_walk_refill() - collect the next notifiers
+ * @walk: that has called those of its batch; the last one is still published
+ *
+ * Return: true if there are any; the last one is no longer published then.
+ */
+bool mmu_walk_refill(struct mmu_walk *walk)
+{
+	struct mmu_notifier_shard *shard = walk->shard;
+	bool any;
+
+	/* Both cursors are the same word. */
+	if (likely(!walk->interval))
+		return false;
+	spin_lock(&shard->lock);
+	WRITE_ONCE(walk->now, NULL);
+	any = mmu_walk_collect(walk);
+	spin_unlock(&shard->lock);
+	if (unlikely(READ_ONCE(walk->awaited)))
+		wake_up_all(&shard->subs->removal_wait);
+	return any;
+}
+
+/**
+ * mmu_walk_leave() - end a walk
+ * @walk: that was begun; it may have notifiers left to call
+ */
+void mmu_walk_leave(struct mmu_walk *walk)
+{
+	struct mmu_notifier_shard *shard = walk->shard;
+	bool wake;
+
+	spin_lock(&shard->lock);
+	wake = mmu_walk_leave_locked(walk);
+	spin_unlock(&shard->lock);
+	if (unlikely(wake))
+		wake_up_all(&shard->subs->removal_wait);
+}
+
+/* ---- removal ---- */
+
+/* Returns true if the walk calls @sub, or may be about to publish it. */
+static bool mmu_walk_forget(struct mmu_walk *walk, const void *sub)
+{
+	bool busy = READ_ONCE(walk->now) == sub;
+	unsigned int i;
+
+	/* Also if it has been called already: that costs a grace period, but no wait. */
+	for (i = 0; i < walk->nr; i++) {
+		if (walk->batch[i] != sub)
+			continue;
+		WRITE_ONCE(walk->batch[i], NULL);
+		busy = true;
+	}
+	if (busy)
+		WRITE_ONCE(walk->awaited, true);
+	return busy;
+}
+
+static bool mmu_one_forget(struct mmu_notifier_shard *shard, const void *sub)
+{
+	if (READ_ONCE(shard->now) != sub)
+		return false;
+	WRITE_ONCE(shard->now_awaited, true);
+	return true;
+}
+
+/**
+ * mmu_walks_forget_interval() - let no walk come to an interval notifier any more
+ * @subs: the state of the mm
+ * @sub: still in the tree
+ *
+ * Context: all shards are locked.
+ * Return: true if a walk is at it: mmu_walks_await() has to follow.
+ */
+bool mmu_walks_forget_interval(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_interval_notifier *sub)
+{
+	struct mmu_walk *walk;
+	struct mmu_notifier_shard *shard;
+	bool busy = false;
+
+	mmu_for_each_shard(shard, subs) {
+		busy |= mmu_one_forget(shard, sub);
+		hlist_for_each_entry(walk, &shard->walks, link) {
+			if (!walk->in_list && walk->interval == &sub->interval_tree)
+				walk->interval = interval_tree_iter_next(&sub->interval_tree,
+									 walk->start, walk->last);
+			busy |= mmu_walk_forget(walk, sub);
+		}
+	}
+	return busy;
+}
+
+/**
+ * mmu_walks_forget_list() - let no walk come to a list notifier any more
+ * @subs: the state of the mm
+ * @sub: still in the list
+ *
+ * Context: all shards are locked.
+ * Return: true if a walk is at it: mmu_walks_await() has to follow.
+ */
+bool mmu_walks_forget_list(struct mmu_notifier_subscriptions *subs,
+			   struct mmu_notifier *sub)
+{
+	struct mmu_walk *walk;
+	struct mmu_notifier_shard *shard;
+	bool busy = false;
+
+	mmu_for_each_shard(shard, subs) {
+		busy |= mmu_one_forget(shard, sub);
+		hlist_for_each_entry(walk, &shard->walks, link) {
+			if (walk->in_list && walk->list == &sub->hlist)
+				walk->list = sub->hlist.next;
+			busy |= mmu_walk_forget(walk, sub);
+		}
+	}
+	return busy;
+}
+
+/* Does a task of this shard call @sub; or any list notifier, if that is NULL? */
+static bool mmu_shard_calls(struct mmu_notifier_shard *shard, const void *sub)
+{
+	const struct mmu_walk *walk;
+	const void *now;
+	bool busy;
+
+	spin_lock(&shard->lock);
+	/* Pairs with the release in mmu_one_end(). */
+	now = smp_load_acquire(&shard->now);
+	busy = sub ? now == sub : now && shard->now_in_list;
+	hlist_for_each_entry(walk, &shard->walks, link) {
+		/* Pairs with the release in mmu_walk_publish(). */
+		now = smp_load_acquire(&walk->now);
+		busy |= sub ? now == sub : now && walk->in_list;
+	}
+	spin_unlock(&shard->lock);
+	return busy;
+}
+
+static bool mmu_walks_at(struct mmu_notifier_subscriptions *subs, const void *sub)
+{
+	struct mmu_notifier_shard *shard;
+
+	mmu_for_each_shard(shard, subs)
+		if (mmu_shard_calls(shard, sub))
+			return true;
+	return false;
+}
+
+/**
+ * mmu_walks_await() - wait until no walk calls a notifier
+ * @subs: the state of the mm
+ * @sub: what mmu_walks_forget_interval() or mmu_walks_forget_list() returned true for;
+ *	NULL: every list notifier, after this was done for each of them
+ *
+ * Context: sleeps.
+ */
+void mmu_walks_await(struct mmu_notifier_subscriptions *subs, const void *sub)
+{
+	synchronize_rcu_expedited();
+	wait_event(subs->removal_wait, !mmu_walks_at(subs, sub));
+}
