@@ -51,11 +51,10 @@ static inline bool torture_recorded(const struct mmu_notifier_range *range)
 
 #else
 
-/* Ranges meet registrations only where mm_take_all_locks() is circumvented. */
+/* Ranges without the mmap_lock need an mm that is known to be armed. */
 #define TORTURE_NEVER							\
-	(BIT_ULL(MMU_TORTURE_REGISTERS_INSIDE) | BIT_ULL(MMU_TORTURE_POSTED) |	\
-	 BIT_ULL(MMU_TORTURE_RANGES_UNLOCKED) | BIT_ULL(MMU_TORTURE_ARMS) |	\
-	 BIT_ULL(MMU_TORTURE_DISARMS))
+	(BIT_ULL(MMU_TORTURE_POSTED) | BIT_ULL(MMU_TORTURE_RANGES_UNLOCKED) |	\
+	 BIT_ULL(MMU_TORTURE_ARMS) | BIT_ULL(MMU_TORTURE_DISARMS))
 /* Ranges that are open at the same time have one sequence value. */
 #define TORTURE_RANGES_SHARE_SEQ	true
 /* Not in the tree before the ranges are over; until then read_begin waits. */
