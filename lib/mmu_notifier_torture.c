@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MMU_NOTIFIER_TORTURE_TEST: random subscribers, each of which knows the rules.
+ * MMU_NOTIFIER_TORTURE_TEST: random subscribers that check the rules.
  *
- * A process opens /dev/mmu_notifier_torture and names an arena of its address
- * space. Until the file is closed, which may be long after its mm died, three
- * kernel threads work on its mm, while the process changes its page tables in
- * all ways it knows (tools/testing/selftests/mm/mmu_notifier_torture.c):
+ * A process opens /dev/mmu_notifier_torture and specifies an arena of its address space.
+ * Until the file is closed, possibly long after the mm has exited, three kernel threads
+ * operate on the mm. Meanwhile the process changes its page tables in many ways
+ * (tools/testing/selftests/mm/mmu_notifier_torture.c):
  *
  *	subscribe	fills and empties slots with notifiers of both kinds,
- *			gets, puts, synchronizes; leaves the mm in peace at times
- *	device		faults pages into a table of its own, by the collision-
- *			retry protocol, and compares it with the page tables
- *	ranges		announces ranges, some of them not blockable, and looks
- *			whether exactly those who must have heard them have
+ *			gets, puts, synchronizes; and pauses now and then
+ *	device		faults pages into a table of its own, with the retry
+ *			protocol, and compares it with the page tables
+ *	ranges		announces ranges, some of them not blockable, and checks
+ *			that exactly the right notifiers were called
  *
  *	mmu_notifier_torture_list.c	list notifiers, registered and shared
  *	mmu_notifier_torture_interval.c	interval notifiers and the device
  *	mmu_notifier_torture_phased.c	interval notifiers with two phases
- *	mmu_notifier_torture_range.c	ranges of the torture's own
+ *	mmu_notifier_torture_range.c	ranges that the torture announces
  *
- * What is held to be true, whatever the order of events:
+ * Checked, whatever the order of events:
  *
- * - no callback runs on a notifier after it was removed, unregistered or freed,
- *   nor on an interval that the range does not overlap;
- * - a list notifier hears the end of those ranges whose start it accepted;
- *   release once; who is subscribed before a range begins hears of it; when one
- *   refuses, nobody has the range open;
- * - when a range ends, the device has nothing of it mapped; while no range is
- *   open, what it has mapped is what the page tables say;
- * - read_begin does not return before a range that it overlaps and that was
- *   open when it came, and waits for nothing else; registration waits for any
- *   range that was open; nobody waits for ever;
- * - a notifier that was put is freed once, before synchronize returns;
- * - sequence values do not come back.
+ * - No callback of a notifier runs after it was removed, unregistered or freed, or for a
+ *   range that does not overlap its interval.
+ * - The end callback of a list notifier is called for exactly the ranges that its start
+ *   callback accepted, and release is called once. A notifier that is subscribed before a
+ *   range starts is called for it. If one refuses a range, it is open for none.
+ * - Before a range ends, the device has nothing of it mapped. While no range is open, the
+ *   mappings of the device agree with the page tables.
+ * - read_begin returns only after all overlapping ranges that were open when it was called
+ *   have ended, and waits for nothing else. Registration waits for all ranges that were
+ *   open. Every wait ends.
+ * - A notifier that was put is freed once, before synchronize returns.
+ * - Sequence values are not repeated.
  *
- * Locks: a slot's life lock is taken by the threads alone, and held over calls
- * that wait for callbacks. Its device lock is the driver's lock of the protocol:
- * callbacks take it. Nothing is allocated under that one.
+ * Locks: the life lock of a slot is only taken by the threads, and is held during calls
+ * that wait for callbacks. The device lock of a slot is the driver's lock of the protocol.
+ * Callbacks take it, so nothing is allocated under it.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -58,11 +58,11 @@
 atomic64_t torture_counts[MMU_TORTURE_NR_COUNTERS];
 static atomic64_t torture_errors;
 
-/* Protects the list of sessions; alloc_notifier comes with nothing but the mm. */
+/* Protects the list of sessions, in which alloc_notifier finds that of its mm. */
 static DEFINE_SPINLOCK(torture_sessions_lock);
 static LIST_HEAD(torture_sessions);
 
-/* A contract is broken: count it, and tell of the first ones. */
+/* A rule is broken: count it, and report the first ones. */
 void torture_error(struct torture_session *session, const char *fmt, ...)
 {
 	struct va_format vaf;
@@ -90,7 +90,7 @@ struct torture_session *torture_find(struct mm_struct *mm)
 	return NULL;
 }
 
-/* For callbacks, which come from anywhere: what they draw depends on the order. */
+/* For callbacks. They run in any task, so their order, and what they draw, varies. */
 bool torture_chance(struct torture_session *session, unsigned int one_in)
 {
 	u32 drawn = hash_32(atomic_inc_return(&session->random), 32);
@@ -107,7 +107,7 @@ void torture_sub_init(struct torture_sub *sub, struct torture_session *session)
 	WRITE_ONCE(sub->live, true);
 }
 
-/* Free @sub, which left, when some more have: its memory is still looked at. */
+/* Free @sub only after some more have been removed, so that late callbacks are noticed. */
 void torture_bury(struct torture_sub *sub)
 {
 	struct torture_session *session = sub->session;
@@ -141,7 +141,7 @@ void torture_leave(struct torture_sub *sub, const char *callback)
 	atomic_dec(&sub->running);
 }
 
-/* The core says that no callback runs or will run. */
+/* According to the core, no callback runs or will run. */
 void torture_left(struct torture_sub *sub, const char *how)
 {
 	int running = atomic_read(&sub->running);
@@ -151,7 +151,7 @@ void torture_left(struct torture_sub *sub, const char *how)
 	WRITE_ONCE(sub->live, false);
 }
 
-/* Be a slow callback now and then, where that is allowed. */
+/* Sleep now and then, if the callback may sleep. */
 void torture_dawdle(struct torture_session *session,
 		    const struct mmu_notifier_range *range)
 {
@@ -174,7 +174,7 @@ void torture_watch_end(struct torture_session *session,
 	WRITE_ONCE(session->watch[thread].since, 0);
 }
 
-/* Is another thread stuck? Said once for each time that it is. */
+/* Is another thread stuck? Reported once each time. */
 static void torture_watchdog(struct torture_session *session)
 {
 	unsigned long since;
@@ -241,7 +241,7 @@ static void torture_toggle(struct torture_slot *slot, struct rnd_state *rnd)
 {
 	if (!mutex_trylock(&slot->life))
 		return;
-	/* Who is there stays longer than places are empty. */
+	/* Slots are filled for longer than they are empty. */
 	if (!slot->sub)
 		slot->kind->attach(slot, rnd);
 	else if (prandom_u32_state(rnd) % 4 == 0)
@@ -312,7 +312,7 @@ static int (*const torture_threads[TORTURE_NR_THREADS])(void *data) = {
 	[TORTURE_RANGES] = torture_ranges,
 };
 
-/* Also of a session of which not all threads came to be. */
+/* Also for a session whose threads were not all created. */
 static void torture_stop(struct torture_session *session)
 {
 	struct torture_sub *sub, *next;
@@ -385,7 +385,7 @@ static long torture_start(struct file *file, void __user *arg)
 	    start.length < TORTURE_WINDOW * PAGE_SIZE || start.start > TASK_SIZE ||
 	    start.length > TASK_SIZE - start.start || start.flags & ~MMU_TORTURE_QUIET)
 		return -EINVAL;
-	/* One for a file, and one for an mm: shared notifiers go by the mm. */
+	/* One session per file, and one per mm: shared notifiers belong to the mm. */
 	if (file->private_data || torture_find(current->mm))
 		return -EBUSY;
 	ret = torture_prepare(current->mm);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MMU notifier torture: interval notifiers, and a device that maps pages behind
- * them by the collision-retry protocol.
+ * MMU notifier torture: interval notifiers, and a device that maps pages of their
+ * intervals with the retry protocol.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -22,7 +22,7 @@ static unsigned long window_start(const struct torture_interval *interval)
 	return interval->mni.interval_tree.start & PAGE_MASK;
 }
 
-/* Pages that are in the window and whole in the interval's pages. */
+/* Pages that are in the window and completely inside the interval. */
 static unsigned int window_pages(const struct torture_interval *interval)
 {
 	unsigned long last = interval->mni.interval_tree.last;
@@ -54,7 +54,7 @@ static unsigned int torture_touched(const struct torture_interval *interval,
 	return DIV_ROUND_UP(min(range->end, end) - start, PAGE_SIZE);
 }
 
-/* @seq is new to this notifier, and stays so as long as it is remembered. */
+/* @seq must differ from the last values of this notifier. */
 void torture_note_seq(struct torture_interval *interval, unsigned long seq)
 {
 	unsigned int i, nr = min(interval->nr_seqs, TORTURE_SEQS);
@@ -129,7 +129,7 @@ static const struct mmu_interval_notifier_ops torture_interval_ops = {
 	.invalidate = torture_invalidate,
 };
 
-/* A range ends, and is still open: the device has nothing of it. */
+/* @range is still open: the device must have nothing of it mapped. */
 static void torture_audit_one(struct torture_interval *interval,
 			      const struct mmu_notifier_range *range)
 {
@@ -173,7 +173,7 @@ static void torture_set_interval(struct torture_slot *slot,
 	slot->interval = interval;
 }
 
-/* Of any length, not always of whole pages, and most often where much happens. */
+/* Any length, not always whole pages, and mostly where most changes are made. */
 static void torture_draw_interval(struct torture_session *session,
 				  struct rnd_state *rnd,
 				  unsigned long *start, unsigned long *length)
@@ -191,7 +191,7 @@ static void torture_draw_interval(struct torture_session *session,
 	*start += session->start;
 }
 
-/* Was @made, which has nothing to do with @interval, open all the time? */
+/* Was @made, which does not overlap @interval, open all the time? */
 static bool torture_passed(struct torture_session *session,
 			   struct torture_interval *interval,
 			   const struct torture_made *made)
@@ -246,7 +246,7 @@ static void torture_interval_attach(struct torture_slot *slot, struct rnd_state 
 	mmput(session->mm);
 }
 
-/* Half the time leave in the middle of a callback, if one comes soon. */
+/* In half of the cases remove during a callback, if there is one soon. */
 static void torture_await_callback(struct torture_interval *interval)
 {
 	unsigned int i;
@@ -265,7 +265,7 @@ static void torture_interval_detach(struct torture_slot *slot)
 	bool open;
 
 	slot->sub = NULL;
-	/* What the device has mapped has to go first, as with any driver. */
+	/* Like any driver, first drop what the device has mapped. */
 	scoped_guard(mutex, &slot->device)
 		memset(interval->pfns, 0, sizeof(interval->pfns));
 	torture_await_callback(interval);
@@ -288,7 +288,7 @@ const struct torture_kind torture_interval_kind = {
 	.detach = torture_interval_detach,
 };
 
-/* read_begin, which waits for what is open and overlaps, and only for that. */
+/* read_begin must wait for open ranges that overlap, and for no others. */
 static unsigned long torture_read_begin(struct torture_interval *interval)
 {
 	struct torture_session *session = interval->sub.session;
@@ -336,7 +336,7 @@ static int torture_look_up(struct torture_interval *interval, unsigned long seq,
 	return hmm_range_fault(&range);
 }
 
-/* Map what was looked up, unless something changed meanwhile. */
+/* Map what was looked up, unless it has to be retried. */
 static bool torture_map(struct torture_interval *interval, unsigned long seq,
 			unsigned int first, unsigned int nr, const unsigned long *pfns)
 {
@@ -387,7 +387,7 @@ static void torture_fault(struct torture_interval *interval, struct rnd_state *r
 	}
 }
 
-/* Frame, and rights that the device took: the page tables still give them. */
+/* Do the page tables still have this frame and grant these rights? */
 static bool torture_agrees(unsigned long mapped, unsigned long now)
 {
 	const unsigned long frame = (1UL << HMM_PFN_ORDER_SHIFT) - 1;
@@ -399,7 +399,7 @@ static bool torture_agrees(unsigned long mapped, unsigned long now)
 	return !(mapped & HMM_PFN_WRITE) || now & HMM_PFN_WRITE;
 }
 
-/* Compare with the page tables, at a moment when no range is open. */
+/* Compare with the page tables while no range is open. */
 static void torture_validate(struct torture_interval *interval)
 {
 	unsigned long pfns[TORTURE_WINDOW] = {}, seq;
@@ -434,7 +434,7 @@ static void torture_validate(struct torture_interval *interval)
 	}
 }
 
-/* A page that the device has mapped is not free. */
+/* A page that the device has mapped must not be free. */
 static void torture_touch(struct torture_interval *interval)
 {
 	unsigned int i;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MMU notifier torture: list notifiers. Each keeps a list of the ranges that it
- * was told of, and is either registered in a slot or shared by get and put.
+ * MMU notifier torture: list notifiers. Each has a list of the ranges for which its start
+ * callback was called, and is either registered in a slot or shared by get and put.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -82,7 +82,7 @@ static void torture_list_close(struct torture_list *list,
 	list->open_key[i] = NULL;
 }
 
-/* A reference of get was left here for a callback to put. */
+/* A reference from get that the next callback is to put. */
 static void torture_list_put_handed(struct torture_list *list)
 {
 	if (atomic_cmpxchg(&list->handed, TORTURE_OFFERED, TORTURE_TAKEN) !=
@@ -90,11 +90,11 @@ static void torture_list_put_handed(struct torture_list *list)
 		return;
 	torture_count(PUTS_IN_CALLBACK);
 	mmu_notifier_put(&list->mn);
-	/* Even if that was the last one, we are still in a callback. */
+	/* Not freed even if it was the last one: this callback is still running. */
 	atomic_set(&list->handed, 0);
 }
 
-/* Nothing is left with a callback, nor on its way there. */
+/* No reference is left for a callback. */
 static void torture_shared_take_back(struct torture_list *list)
 {
 	if (atomic_cmpxchg(&list->handed, TORTURE_OFFERED, 0) == TORTURE_OFFERED)
@@ -178,7 +178,7 @@ static const struct mmu_notifier_ops torture_list_ops = {
 	.clear_young = torture_list_young,
 };
 
-/* Of a device that walks the CPU's page tables: it hears of no range. */
+/* For a device that walks the page tables of the CPU; not called for ranges. */
 static const struct mmu_notifier_ops torture_tlb_ops = {
 	.release = torture_list_release,
 	.clear_flush_young = torture_list_young,
@@ -272,13 +272,13 @@ static void torture_shared_free(struct mmu_notifier *mn)
 	struct torture_list *list = to_list(mn);
 	struct torture_session *session = list->sub.session;
 
-	/* Never subscribed: get failed after it had allocated. */
+	/* Never subscribed: get has failed after the allocation. */
 	if (!READ_ONCE(list->sub.live))
 		torture_error(session, "freed twice");
 	torture_left(&list->sub, "put");
 	torture_count(FREES);
 	torture_bury(&list->sub);
-	/* Last: who sees this at zero frees the session. */
+	/* Last: at zero, the session is freed. */
 	if (atomic_dec_return(&session->nr_alive) < 0)
 		torture_error(session, "more freed than there were");
 }
@@ -325,7 +325,7 @@ void torture_shared_put(struct torture_session *session)
 	mmu_notifier_put(&list->mn);
 }
 
-/* Leave a reference to the next callback; ours keeps the notifier until then. */
+/* Let the next callback put a reference. The caller holds one until then. */
 void torture_shared_hand(struct torture_session *session)
 {
 	if (session->nr_refs < 2 || atomic_read(&session->shared->handed))

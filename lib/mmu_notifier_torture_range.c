@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MMU notifier torture: ranges of the torture's own. They change nothing, which
- * nobody can tell, may stay open for a while, and may not be blockable, as those
- * of the OOM reaper.
+ * MMU notifier torture: ranges that the torture announces. No page table changes, which
+ * subscribers cannot know. They may stay open for a while, and some are not blockable, like
+ * those of the OOM reaper.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -12,7 +12,7 @@
 
 #include "mmu_notifier_torture_session.h"
 
-/* The owner of a range is its marker; nobody else's in this arena has one. */
+/* The owner of a range identifies it. Other ranges of this arena have none. */
 static unsigned long range_id(const struct mmu_notifier_range *range)
 {
 	return (unsigned long)range->owner;
@@ -27,11 +27,11 @@ static void torture_made_open(struct torture_session *session,
 	smp_store_release(&session->made.id, range_id(range));
 }
 
-/* Before the range ends, so that who sees the marker knows that it is open. */
+/* Called before the range ends: a reader that sees the marker knows that it is open. */
 static void torture_made_close(struct torture_session *session)
 {
 	WRITE_ONCE(session->made.id, 0);
-	/* Against torture_made_read(): what is written next is of a later range. */
+	/* Pairs with torture_made_read(): later stores belong to a later range. */
 	smp_wmb();
 }
 
@@ -47,10 +47,10 @@ bool torture_made_read(struct torture_session *session, struct torture_made *mad
 	return made->id && READ_ONCE(session->made.id) == made->id;
 }
 
-/* Is it still open, and was it ever since? Markers are not used twice. */
+/* Has it been open all the time? Markers are not reused. */
 bool torture_made_lasts(struct torture_session *session, const struct torture_made *made)
 {
-	/* What the caller did before is over. */
+	/* After what the caller did before. */
 	smp_mb();
 	return READ_ONCE(session->made.id) == made->id;
 }
@@ -66,7 +66,7 @@ static struct torture_list *slot_list(struct torture_slot *slot)
 	       container_of(slot->sub, struct torture_list, sub) : NULL;
 }
 
-/* Who is subscribed, and stays so until torture_let_go()? A mask of slots. */
+/* Hold the subscribers until torture_let_go(). Returns a bit mask of slots. */
 static unsigned long torture_hold(struct torture_session *session)
 {
 	unsigned long held = 0;
@@ -86,7 +86,7 @@ static void torture_let_go(struct torture_session *session, unsigned long held)
 		mutex_unlock(&session->slots[i].life);
 }
 
-/* @range is open: all of @held that it concerns heard of it. */
+/* @range is open: those of @held that it concerns must have been called. */
 static void torture_check_heard(struct torture_session *session, unsigned long held,
 				const struct mmu_notifier_range *range)
 {
@@ -97,7 +97,7 @@ static void torture_check_heard(struct torture_session *session, unsigned long h
 	for_each_set_bit(i, &held, ARRAY_SIZE(session->slots)) {
 		list = slot_list(&session->slots[i]);
 		interval = slot_interval(&session->slots[i]);
-		/* Not of those whose device walks the CPU's page tables. */
+		/* Except for devices that walk the page tables of the CPU. */
 		if (list && list->mn.ops->invalidate_range_start &&
 		    !torture_list_has(list, range))
 			torture_error(session, "a list notifier did not hear start");
@@ -112,7 +112,7 @@ static void torture_check_heard(struct torture_session *session, unsigned long h
 		torture_count(RANGES_CHECKED);
 }
 
-/* @range is over, or was refused: nobody has it open. */
+/* @range has ended, or was refused: it is open for none of @held. */
 static void torture_check_closed(struct torture_session *session, unsigned long held,
 				 const struct mmu_notifier_range *range)
 {
@@ -158,7 +158,7 @@ static void torture_draw_range(struct torture_session *session, struct rnd_state
 	unsigned long first = prandom_u32_state(rnd) % nr;
 	unsigned long pages = prandom_u32_state(rnd) % (prandom_u32_state(rnd) % 8 ? 16 : nr) + 1;
 
-	/* Not a number that a pointer of somebody else could be. */
+	/* Cannot be equal to a pointer, which others use as owner. */
 	static atomic_long_t ids = ATOMIC_LONG_INIT(1);
 
 	pages = min(pages, nr - first);
@@ -179,7 +179,7 @@ static void torture_make_range(struct torture_session *session, struct rnd_state
 	if (torture_range_start(&range, blockable)) {
 		torture_check_heard(session, held, &range);
 		torture_stay_open(session, &range, rnd);
-		/* Not in end callbacks: these may come when readers no longer wait. */
+		/* Not in end callbacks: by then, readers may no longer wait. */
 		if (torture_recorded(&range))
 			torture_audit(session, &range);
 		mmu_notifier_invalidate_range_end(&range);
@@ -197,9 +197,8 @@ static void torture_locked_range(struct torture_session *session,
 }
 
 /*
- * Without the mmap_lock, so that it meets registrations, as ranges under
- * reverse-map locks do. The lock keeps ranges and arming apart, and is not needed
- * where the mm stays armed.
+ * Without the mmap_lock, so that registrations can run at the same time, as with ranges
+ * under reverse-map locks. The lock excludes arming, and is not needed if the mm is armed.
  */
 static void torture_unlocked_range(struct torture_session *session,
 				   struct rnd_state *rnd, unsigned long held)
@@ -223,7 +222,7 @@ void torture_range_step(struct torture_session *session, struct rnd_state *rnd)
 		usleep_range(1000, 5000);
 		return;
 	}
-	/* With everybody held, nobody faults, comes or goes. */
+	/* While all are held, none faults, and none is added or removed. */
 	if (prandom_u32_state(rnd) % 3 == 0)
 		held = torture_hold(session);
 	torture_watch_begin(session, TORTURE_RANGES, "a range");

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MMU_NOTIFIER_RECORDER: let user space see what MMU notifiers are told.
+ * MMU_NOTIFIER_RECORDER: record the callbacks of MMU notifiers for user space.
  *
- * Each open file of /dev/mmu_notifier_recorder has a list notifier on one mm,
- * that of the opener at first, and on request an interval notifier. Callbacks
- * append to a buffer, read() takes away from it. What does not fit is counted,
- * and so is every misuse of a range.
+ * Each open file of /dev/mmu_notifier_recorder has a list notifier on one mm, initially
+ * that of the opener, and on request an interval notifier. Callbacks append records to a
+ * buffer, and read() removes them. Records that do not fit and every misuse of a range
+ * are counted.
  *
- * Lifetime: the notifiers hold the mm's mm_count, so that a record of its exit
- * can still be read. Nothing in the mm refers to the file. A child of fork that
- * inherits the file shares it, and goes on recording its parent.
+ * Lifetime: the notifiers hold a reference on mm_count, so that the record of an exit can
+ * still be read. The mm has no reference to the file. A child that inherits the file
+ * shares it, and it continues to record the parent.
  *
- * Locks: @mutex serializes system calls of one file; callbacks never take it,
- * so that it may be held over faults of the same mm and over unregister. @lock
- * is innermost; age callbacks come with a page-table lock held.
+ * Locks: @mutex serializes the system calls of one file. Callbacks never take it, so it
+ * may be held during faults of the same mm and during unregistration. @lock is innermost:
+ * age callbacks run under a page-table lock.
  *
- * A callback must not allocate: the buffer and the table of open ranges have a
- * fixed size and exist before the notifiers do. Addresses of callers are turned
- * into names only when they are read.
+ * Callbacks must not allocate, so the buffer and the table of open ranges have a fixed
+ * size and are allocated before the notifiers are registered. The addresses of callers are
+ * translated to names when they are read.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -44,14 +44,14 @@
 
 #include "mmu_notifier_recorder.h"
 
-/* The core's own frames come first, and are left out of a record. */
+/* The frames of the core come first, and are not part of a record. */
 #define RECORDER_DEPTH		(MMU_RECORDER_CALLERS + 10)
 #define RECORDER_ENTRIES	4096
 #define RECORDER_OPEN		128
 
 /*
- * The recorder is also built as a module for kernels that do not have this core. There
- * a notifier that has an end must not refuse.
+ * The recorder is also built as a module for kernels with another core. There, a notifier
+ * with an end callback must not refuse a range.
  */
 #ifdef MMU_NOTIFIER_ARMED
 #define RECORDER_MODES		MMU_RECORDER_MODES
@@ -74,7 +74,7 @@ struct recorder_entry {
 	unsigned long callers[RECORDER_DEPTH];
 };
 
-/* A range that has started; @range is compared, never followed. */
+/* A range that has started. @range is only compared, never dereferenced. */
 struct recorder_open {
 	const struct mmu_notifier_range *range;
 	struct recorder_entry began;
@@ -87,21 +87,21 @@ struct recorder {
 	struct mmu_interval_notifier interval_sub;
 	struct pid_namespace *pidns;	/* of the opener, for the tids */
 
-	/* One system call at a time; protects the two that follow. */
+	/* Serializes system calls; protects the next two fields. */
 	struct mutex mutex;
 	bool attached;			/* @list_sub is registered */
 	bool has_interval;		/* @interval_sub is inserted */
 
-	u32 mode;			/* read where it is needed, at any time */
+	u32 mode;			/* read without a lock */
 
-	/* Protects what follows, against callbacks. */
+	/* Protects the fields below; taken in callbacks. */
 	spinlock_t lock;
-	u64 seq;			/* the last one given out */
+	u64 seq;			/* of the last record */
 	struct mmu_recorder_stats stats;
 	struct recorder_open open[RECORDER_OPEN];	/* unused: no range */
 	struct recorder_entry *entries;	/* a ring */
-	unsigned long head;		/* appended so far */
-	unsigned long tail;		/* taken away so far */
+	unsigned long head;		/* number of records appended */
+	unsigned long tail;		/* number of records removed */
 };
 
 static void recorder_fill(struct recorder *rec, struct recorder_entry *entry,
@@ -257,7 +257,7 @@ static void recorder_released(struct mmu_notifier *sub, struct mm_struct *mm)
 		      MMU_RECORDER_RELEASED, 0, ULONG_MAX);
 }
 
-/* Claims no access of its own, so that aging goes on as if nobody listened. */
+/* Reports no access, so that the recorder does not influence aging. */
 static int recorder_young(struct mmu_notifier *sub, struct mm_struct *mm,
 			  unsigned long start, unsigned long end)
 {
@@ -292,7 +292,7 @@ static const struct mmu_notifier_ops recorder_list_ops = {
 	.invalidate_range_end = recorder_end,
 };
 
-/* Nobody may ask for ranges and for flushes of the TLB at once. */
+/* A notifier must not have callbacks for both ranges and TLB flushes. */
 static const struct mmu_notifier_ops recorder_tlb_ops = {
 	.arch_invalidate_secondary_tlbs = recorder_tlbs,
 };
@@ -320,8 +320,8 @@ static const struct mmu_interval_notifier_ops recorder_interval_ops = {
 };
 
 /*
- * The name of the function in which a return address is: without offset, nor
- * what the compiler appended when it cloned the function.
+ * The name of the function that contains a return address, without the offset and
+ * without the suffix that the compiler adds to clones.
  */
 static void recorder_name(char *name, size_t size, unsigned long address)
 {
@@ -329,7 +329,7 @@ static void recorder_name(char *name, size_t size, unsigned long address)
 	name[strcspn(name, ".")] = '\0';
 }
 
-/* What called these is the call site. The compiler makes a jump of some calls. */
+/* The caller of these is the call site. Some are missing: the compiler optimises tail calls. */
 static bool recorder_is_entry(const char *name)
 {
 	static const char * const entries[] = {
@@ -372,7 +372,7 @@ static void recorder_export(struct mmu_recorder_record *record,
 	recorder_name_callers(record, entry);
 }
 
-/* The oldest record, which stays in the buffer; false if there is none. */
+/* Copy the oldest record without removing it. Returns false if there is none. */
 static bool recorder_peek(struct recorder *rec, struct recorder_entry *entry)
 {
 	guard(spinlock)(&rec->lock);
@@ -390,7 +390,7 @@ static ssize_t recorder_read_one(struct recorder *rec, char __user *buf)
 	if (!recorder_peek(rec, &entry))
 		return 0;
 	recorder_export(&record, &entry);
-	/* May fault and thereby append; nobody else takes away. */
+	/* May fault and append records. Only the holder of the mutex removes them. */
 	if (copy_to_user(buf, &record, sizeof(record)))
 		return -EFAULT;
 	guard(spinlock)(&rec->lock);
@@ -398,7 +398,7 @@ static ssize_t recorder_read_one(struct recorder *rec, char __user *buf)
 	return sizeof(record);
 }
 
-/* Whole records only; 0 when there are none, as it does not wait for any. */
+/* Reads whole records. Returns 0 if there are none, without waiting. */
 static ssize_t recorder_read(struct file *file, char __user *buf, size_t len,
 			     loff_t *pos)
 {
@@ -495,7 +495,7 @@ static void recorder_detach(struct recorder *rec)
 	mmu_notifier_unregister(&rec->list_sub, rec->list_sub.mm);
 	rec->attached = false;
 
-	/* Ranges that are open now end without us. */
+	/* The end callback will not be called for ranges that are open now. */
 	guard(spinlock)(&rec->lock);
 	memset(rec->open, 0, sizeof(rec->open));
 	rec->stats.open = 0;
