@@ -203,14 +203,13 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 {
 	struct mm_struct *mm = interval_sub->mm;
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-
 	bool busy;
 
 	might_sleep();
 	trace_mmu_interval_remove(interval_sub);
 
 	mmu_active_lock_all(subs);
-	busy = mmu_walks_forget_interval(subs, interval_sub);
+	busy = mmu_walks_forget(subs, interval_sub, &interval_sub->interval_tree);
 	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
 	if (interval_sub->ops->age)
 		WRITE_ONCE(subs->nr_aging, subs->nr_aging - 1);

@@ -62,16 +62,27 @@ static bool mmu_refused(const struct mmu_notifier_range *range, bool refused,
 	return false;
 }
 
+/* DEBUG_ATOMIC_SLEEP reports a callback that sleeps although it must not. */
+static __always_inline void mmu_callback_begin(const struct mmu_notifier_range *range)
+{
+	if (!mmu_notifier_range_blockable(range))
+		non_block_start();
+}
+
+static __always_inline void mmu_callback_end(const struct mmu_notifier_range *range)
+{
+	if (!mmu_notifier_range_blockable(range))
+		non_block_end();
+}
+
 static __always_inline bool mmu_list_call_start(struct mmu_notifier *sub,
 						const struct mmu_notifier_range *range)
 {
 	bool refused;
 
-	if (!mmu_notifier_range_blockable(range))
-		non_block_start();
+	mmu_callback_begin(range);
 	refused = sub->ops->invalidate_range_start(sub, range);
-	if (!mmu_notifier_range_blockable(range))
-		non_block_end();
+	mmu_callback_end(range);
 	return likely(!refused) ||
 	       !mmu_refused(range, refused, sub->ops->invalidate_range_start);
 }
@@ -79,11 +90,9 @@ static __always_inline bool mmu_list_call_start(struct mmu_notifier *sub,
 static __always_inline void mmu_list_call_end(struct mmu_notifier *sub,
 					      const struct mmu_notifier_range *range)
 {
-	if (!mmu_notifier_range_blockable(range))
-		non_block_start();
+	mmu_callback_begin(range);
 	sub->ops->invalidate_range_end(sub, range);
-	if (!mmu_notifier_range_blockable(range))
-		non_block_end();
+	mmu_callback_end(range);
 }
 
 /* Posted: @finish is set, and linked before those in *@posted. */
@@ -107,11 +116,9 @@ static noinline bool mmu_interval_call_start(struct mmu_interval_notifier *sub,
 	struct mmu_interval_notifier_finish *finish = NULL;
 	bool done;
 
-	if (!mmu_notifier_range_blockable(range))
-		non_block_start();
+	mmu_callback_begin(range);
 	done = sub->ops->invalidate_start(sub, range, seq, &finish);
-	if (!mmu_notifier_range_blockable(range))
-		non_block_end();
+	mmu_callback_end(range);
 	if (mmu_refused(range, !done, sub->ops->invalidate_start))
 		return false;
 	if (finish)
@@ -128,11 +135,9 @@ static __always_inline bool mmu_interval_call(struct mmu_interval_notifier *sub,
 
 	if (unlikely(!sub->ops->invalidate))
 		return mmu_interval_call_start(sub, range, seq, posted);
-	if (!mmu_notifier_range_blockable(range))
-		non_block_start();
+	mmu_callback_begin(range);
 	done = sub->ops->invalidate(sub, range, seq);
-	if (!mmu_notifier_range_blockable(range))
-		non_block_end();
+	mmu_callback_end(range);
 	return likely(done) || !mmu_refused(range, !done, sub->ops->invalidate);
 }
 
@@ -146,11 +151,9 @@ static void mmu_interval_finish_all(const struct mmu_notifier_range *range,
 	for (; finish; finish = next) {
 		next = finish->next;
 		sub = finish->notifier;
-		if (!mmu_notifier_range_blockable(range))
-			non_block_start();
+		mmu_callback_begin(range);
 		sub->ops->invalidate_finish(finish);
-		if (!mmu_notifier_range_blockable(range))
-			non_block_end();
+		mmu_callback_end(range);
 		mmu_interval_finished(mmu_notifier_subscriptions(range->mm), sub);
 	}
 }
@@ -185,11 +188,7 @@ static noinline bool mmu_range_end_walk(struct mmu_notifier_subscriptions *subs,
 	struct mmu_notifier *sub;
 	bool any, wake;
 
-	walk.in_list = true;
-	walk.list = subs->list.first;
-	walk.epoch = range->epoch;
-	walk.newer_than = refused;
-	walk.op = mmu_walk_op(invalidate_range_end);
+	mmu_walk_init_list(&walk, subs, mmu_walk_op(invalidate_range_end), range->epoch, refused);
 	any = mmu_walk_begin_locked(&walk, shard);
 	wake = mmu_active_unlink_locked(range);
 	spin_unlock(&shard->lock);
@@ -244,8 +243,8 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	trace_mmu_notifier_end(range);
 	/*
-	 * No lock is needed: a notifier that heard the start was added before it, so
-	 * it is seen here unless it has been removed.
+	 * No lock is needed: a notifier whose start callback was called had been added
+	 * before, so it is seen here unless it has been removed.
 	 */
 	if (unlikely(!hlist_empty(&subs->list)))
 		mmu_range_end_list(subs, shard, range, 0);
@@ -270,11 +269,7 @@ static noinline bool mmu_range_walk_intervals(struct mmu_notifier_shard *shard,
 	unsigned int nr = 0;
 	bool done = true;
 
-	walk.in_list = false;
-	walk.interval = first;
-	walk.start = range->start;
-	walk.last = range->end - 1;
-	walk.aging = false;
+	mmu_walk_init_intervals(&walk, first, range->start, range->end - 1, false);
 	mmu_walk_begin_locked(&walk, shard);
 	spin_unlock(&shard->lock);
 	mmu_walk_for_each(sub, &walk) {
@@ -323,11 +318,7 @@ static noinline bool mmu_range_walk_list(struct mmu_notifier_subscriptions *subs
 	struct mmu_notifier *sub;
 	bool done = true, any;
 
-	walk.in_list = true;
-	walk.list = subs->list.first;
-	walk.epoch = range->epoch;
-	walk.newer_than = 0;
-	walk.op = mmu_walk_op(invalidate_range_start);
+	mmu_walk_init_list(&walk, subs, mmu_walk_op(invalidate_range_start), range->epoch, 0);
 	any = mmu_walk_begin_locked(&walk, shard);
 	spin_unlock(&shard->lock);
 	if (!any)
@@ -484,11 +475,8 @@ static noinline bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs,
 	struct mmu_interval_notifier *sub;
 	bool any, young = false;
 
-	walk.start = start;
-	walk.last = end - 1;
-	walk.aging = true;
-	walk.in_list = false;
-	walk.interval = interval_tree_iter_first(&subs->intervals, start, end - 1);
+	mmu_walk_init_intervals(&walk, interval_tree_iter_first(&subs->intervals, start, end - 1),
+				start, end - 1, true);
 	any = mmu_walk_begin_locked(&walk, shard);
 	spin_unlock(&shard->lock);
 	if (!any)

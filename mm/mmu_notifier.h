@@ -113,8 +113,10 @@ struct mmu_notifier_subscriptions {
  * @shard: its lock protects the other fields; but @now, @batch and @awaited are also
  *	accessed without it, see mmu_notifier_walk.c
  * @now: the notifier that is being called, or NULL
- * @interval: cursor: the first interval notifier that is not collected yet, or NULL
- * @list: cursor: the first list notifier that is not collected yet, or NULL
+ * @cursor: the first notifier that is not collected yet, or NULL. Written under the lock,
+ *	and compared with NULL without it
+ * @interval: @cursor of a walk of interval notifiers
+ * @list: @cursor of a walk of list notifiers
  * @start: first address of the intervals to collect
  * @last: last address of the intervals to collect
  * @epoch: list notifiers of later epochs are not collected
@@ -132,6 +134,7 @@ struct mmu_walk {
 	struct mmu_notifier_shard *shard;
 	const void *now;
 	union {
+		const void *cursor;
 		struct interval_tree_node *interval;
 		struct hlist_node *list;
 	};
@@ -279,16 +282,37 @@ void mmu_active_unlock_all(struct mmu_notifier_subscriptions *subs);
 u64 mmu_active_new_epoch(struct mmu_notifier_subscriptions *subs);
 
 /* Walks: mmu_notifier_walk.c */
+
+static inline void mmu_walk_init_intervals(struct mmu_walk *walk,
+					   struct interval_tree_node *first,
+					   unsigned long start, unsigned long last, bool aging)
+{
+	walk->in_list = false;
+	walk->interval = first;
+	walk->start = start;
+	walk->last = last;
+	walk->aging = aging;
+}
+
+static inline void mmu_walk_init_list(struct mmu_walk *walk,
+				      const struct mmu_notifier_subscriptions *subs, size_t op,
+				      u64 epoch, u64 newer_than)
+{
+	walk->in_list = true;
+	walk->list = subs->list.first;
+	walk->op = op;
+	walk->epoch = epoch;
+	walk->newer_than = newer_than;
+}
+
 bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard);
 bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs, size_t op);
 void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
 		  const void *sub);
 bool mmu_walk_refill(struct mmu_walk *walk);
 void mmu_walk_leave(struct mmu_walk *walk);
-bool mmu_walks_forget_interval(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_interval_notifier *sub);
-bool mmu_walks_forget_list(struct mmu_notifier_subscriptions *subs,
-			   struct mmu_notifier *sub);
+bool mmu_walks_forget(struct mmu_notifier_subscriptions *subs, const void *sub,
+		      const void *node);
 void mmu_walks_await(struct mmu_notifier_subscriptions *subs, const void *sub);
 
 /*
@@ -328,16 +352,9 @@ static __always_inline const void *mmu_walk_next(struct mmu_walk *walk, unsigned
 	}
 }
 
-/* Each notifier that a walk, which was begun, has to call. It ends with mmu_walk_leave(). */
+/* For each notifier that the walk has to call. mmu_walk_leave() follows. */
 #define mmu_walk_for_each(_sub, _walk)						\
 	for (unsigned int __i = 0; ((_sub) = (void *)mmu_walk_next(_walk, &__i)); __i++)
-
-/* Returns true if the caller has to wake @removal_wait. */
-static inline bool mmu_walk_leave_locked(struct mmu_walk *walk)
-{
-	__hlist_del(&walk->link);
-	return walk->awaited;
-}
 
 /*
  * Call a single notifier without a walk: @sub is published in the shard, under its lock.

@@ -48,7 +48,7 @@ static bool mmu_notifier_asked(const struct mmu_notifier *sub)
 /* No walk begins to call it from here on. Returns true if one may be calling it. */
 static bool mmu_list_del(struct mmu_notifier_subscriptions *subs, struct mmu_notifier *sub)
 {
-	bool busy = mmu_walks_forget_list(subs, sub);
+	bool busy = mmu_walks_forget(subs, sub, &sub->hlist);
 
 	hlist_del_init(&sub->hlist);
 	if (mmu_notifier_asked(sub))

@@ -3,7 +3,7 @@
  * Walks: calling the notifiers of an mm one after the other while others are removed.
  *
  * Callbacks sleep, so they run without a lock. Under its shard's lock a walk collects
- * the next notifiers in @batch; its cursors remember where to continue after that. The
+ * the next notifiers in @batch; its cursor remembers where to continue after that. The
  * walk itself is on the stack of the task that calls, and in the shard's list.
  *
  * A walk publishes in @now which notifier it calls. Removal holds all shard locks while
@@ -76,6 +76,15 @@ static bool mmu_walk_collect(struct mmu_walk *walk)
 	return walk->nr;
 }
 
+static void mmu_walk_link_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard,
+				 const void *now)
+{
+	walk->shard = shard;
+	walk->now = now;
+	walk->awaited = false;
+	hlist_add_head(&walk->link, &shard->walks);
+}
+
 /**
  * mmu_walk_begin_locked() - collect the first notifiers
  * @walk: its kind, its cursor and what it collects are set
@@ -89,10 +98,7 @@ bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *sha
 {
 	if (!mmu_walk_collect(walk))
 		return false;
-	walk->shard = shard;
-	walk->now = NULL;
-	walk->awaited = false;
-	hlist_add_head(&walk->link, &shard->walks);
+	mmu_walk_link_locked(walk, shard, NULL);
 	return true;
 }
 
@@ -109,11 +115,7 @@ bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *sub
 	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
 	bool any;
 
-	walk->in_list = true;
-	walk->list = subs->list.first;
-	walk->epoch = U64_MAX;
-	walk->newer_than = 0;
-	walk->op = op;
+	mmu_walk_init_list(walk, subs, op, U64_MAX, 0);
 	any = mmu_walk_begin_locked(walk, shard);
 	spin_unlock(&shard->lock);
 	return any;
@@ -130,13 +132,10 @@ void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs
 {
 	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
 
-	walk->shard = shard;
-	walk->now = sub;
 	walk->in_list = true;
-	walk->list = NULL;
+	walk->cursor = NULL;
 	walk->nr = 0;
-	walk->awaited = false;
-	hlist_add_head(&walk->link, &shard->walks);
+	mmu_walk_link_locked(walk, shard, sub);
 	spin_unlock(&shard->lock);
 }
 
@@ -151,8 +150,8 @@ bool mmu_walk_refill(struct mmu_walk *walk)
 	struct mmu_notifier_shard *shard = walk->shard;
 	bool any;
 
-	/* Both cursors are the same word. */
-	if (likely(!walk->interval))
+	/* Once it is NULL, removal does not change it. */
+	if (likely(!READ_ONCE(walk->cursor)))
 		return false;
 	spin_lock(&shard->lock);
 	WRITE_ONCE(walk->now, NULL);
@@ -173,13 +172,27 @@ void mmu_walk_leave(struct mmu_walk *walk)
 	bool wake;
 
 	spin_lock(&shard->lock);
-	wake = mmu_walk_leave_locked(walk);
+	__hlist_del(&walk->link);
+	wake = walk->awaited;
 	spin_unlock(&shard->lock);
 	if (unlikely(wake))
 		wake_up_all(&shard->subs->removal_wait);
 }
 
 /* ---- removal ---- */
+
+/* Move the cursor past @node. */
+static void mmu_walk_pass(struct mmu_walk *walk, const void *node)
+{
+	if (walk->cursor != node)
+		return;
+	/* Pairs with the look without the lock in mmu_walk_refill(). */
+	if (walk->in_list)
+		WRITE_ONCE(walk->list, walk->list->next);
+	else
+		WRITE_ONCE(walk->interval, interval_tree_iter_next(walk->interval, walk->start,
+								   walk->last));
+}
 
 /* Returns true if the walk calls @sub, or may be about to publish it. */
 static bool mmu_walk_forget(struct mmu_walk *walk, const void *sub)
@@ -208,74 +221,48 @@ static bool mmu_one_forget(struct mmu_notifier_shard *shard, const void *sub)
 }
 
 /**
- * mmu_walks_forget_interval() - let no walk come to an interval notifier any more
+ * mmu_walks_forget() - let no walk begin to call a notifier
  * @subs: the state of the mm
- * @sub: still in the tree
+ * @sub: the notifier, of either kind
+ * @node: its node in the tree or in the list, where it still is
  *
  * Context: all shards are locked.
- * Return: true if a walk is at it: mmu_walks_await() has to follow.
+ * Return: true if a walk may be calling it: mmu_walks_await() has to follow.
  */
-bool mmu_walks_forget_interval(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_interval_notifier *sub)
+bool mmu_walks_forget(struct mmu_notifier_subscriptions *subs, const void *sub,
+		      const void *node)
 {
-	struct mmu_walk *walk;
 	struct mmu_notifier_shard *shard;
+	struct mmu_walk *walk;
 	bool busy = false;
 
 	mmu_for_each_shard(shard, subs) {
 		busy |= mmu_one_forget(shard, sub);
 		hlist_for_each_entry(walk, &shard->walks, link) {
-			if (!walk->in_list && walk->interval == &sub->interval_tree)
-				walk->interval = interval_tree_iter_next(&sub->interval_tree,
-									 walk->start, walk->last);
+			mmu_walk_pass(walk, node);
 			busy |= mmu_walk_forget(walk, sub);
 		}
 	}
 	return busy;
 }
 
-/**
- * mmu_walks_forget_list() - let no walk come to a list notifier any more
- * @subs: the state of the mm
- * @sub: still in the list
- *
- * Context: all shards are locked.
- * Return: true if a walk is at it: mmu_walks_await() has to follow.
- */
-bool mmu_walks_forget_list(struct mmu_notifier_subscriptions *subs,
-			   struct mmu_notifier *sub)
+/* Is what is published @sub; or any list notifier, if @sub is NULL? */
+static bool mmu_now_matches(const void *now, bool in_list, const void *sub)
 {
-	struct mmu_walk *walk;
-	struct mmu_notifier_shard *shard;
-	bool busy = false;
-
-	mmu_for_each_shard(shard, subs) {
-		busy |= mmu_one_forget(shard, sub);
-		hlist_for_each_entry(walk, &shard->walks, link) {
-			if (walk->in_list && walk->list == &sub->hlist)
-				walk->list = sub->hlist.next;
-			busy |= mmu_walk_forget(walk, sub);
-		}
-	}
-	return busy;
+	return sub ? now == sub : now && in_list;
 }
 
-/* Does a task of this shard call @sub; or any list notifier, if that is NULL? */
 static bool mmu_shard_calls(struct mmu_notifier_shard *shard, const void *sub)
 {
 	const struct mmu_walk *walk;
-	const void *now;
 	bool busy;
 
 	spin_lock(&shard->lock);
 	/* Pairs with the release in mmu_one_end(). */
-	now = smp_load_acquire(&shard->now);
-	busy = sub ? now == sub : now && shard->now_in_list;
-	hlist_for_each_entry(walk, &shard->walks, link) {
+	busy = mmu_now_matches(smp_load_acquire(&shard->now), shard->now_in_list, sub);
+	hlist_for_each_entry(walk, &shard->walks, link)
 		/* Pairs with the release in mmu_walk_publish(). */
-		now = smp_load_acquire(&walk->now);
-		busy |= sub ? now == sub : now && walk->in_list;
-	}
+		busy |= mmu_now_matches(smp_load_acquire(&walk->now), walk->in_list, sub);
 	spin_unlock(&shard->lock);
 	return busy;
 }
@@ -293,8 +280,8 @@ static bool mmu_walks_at(struct mmu_notifier_subscriptions *subs, const void *su
 /**
  * mmu_walks_await() - wait until no walk calls a notifier
  * @subs: the state of the mm
- * @sub: what mmu_walks_forget_interval() or mmu_walks_forget_list() returned true for;
- *	NULL: every list notifier, after this was done for each of them
+ * @sub: a notifier for which mmu_walks_forget() returned true; NULL: all list notifiers,
+ *	after it was called for each of them
  *
  * Context: sleeps.
  */

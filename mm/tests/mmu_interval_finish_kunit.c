@@ -350,7 +350,7 @@ static void refused_start_finishes_what_was_posted(struct kunit *test)
 	if (!refused)
 		mmu_notifier_invalidate_range_end(&range);
 	KUNIT_EXPECT_EQ(test, 0, range.shard);
-	/* Neither active nor pinned: this would wait for either. */
+	/* Neither active nor being called: this would wait for either. */
 	mmu_interval_read_begin(&tp[0].mni);
 	test_remove_all(tp);
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));

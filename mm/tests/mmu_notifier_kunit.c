@@ -340,7 +340,7 @@ static void do_wait_list_empty(struct mmu_test_thread *thread)
 
 	mmu_active_lock_all(subs);
 	hlist_for_each_entry(sub, &subs->list, hlist)
-		mmu_walks_forget_list(subs, sub);
+		mmu_walks_forget(subs, sub, &sub->hlist);
 	mmu_active_unlock_all(subs);
 	mmu_walks_await(subs, NULL);
 }
