@@ -20,7 +20,7 @@
  * Many VMAs share a mapping or a root, which must be locked once. A mark in the object
  * says that it is locked here: AS_MM_ALL_LOCKS of a mapping, and bit 0 of the tree
  * pointer of a root. Bit 0 is set and cleared under the root's rwsem only. It is read
- * without the rwsem, but only by the holder of mm_all_locks_mutex, who alone sets it.
+ * without the rwsem, but only under mm_all_locks_mutex, which setting it requires, too.
  *
  * VMA locks are released by mmap_write_unlock(), so dropping skips them.
  *

@@ -53,7 +53,7 @@
 
 /**
  * struct mmu_coverage_change - an entry that a section changes
- * @mm: whose entry
+ * @mm: the mm of the entry
  * @entry: the entry
  * @old: its value before the section changed it
  * @level: which table it is in

@@ -16,22 +16,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from gate import sites
 from kernels import modules
-from lib.common import ROOT
 
-SITES = os.path.join(ROOT, "dev/gate/checks/callsites.list")
 # The core's own, beneath the sites.
 CORE = ("__mmu_notifier_invalidate_range_start", "__mmu_notifier_invalidate_range_end",
         "mmu_range_hit", "mmu_range_end_list")
-
-
-def sites():
-    """(function of ours, function of stock)"""
-    for line in open(SITES):
-        words = line.partition("#")[0].split()
-        if words:
-            was = [word[4:] for word in words[4:] if word.startswith("was=")]
-            yield words[1], was[0] if was else words[1]
 
 
 def frames(config):
@@ -50,13 +40,14 @@ def frames(config):
 
 def main():
     stock, ours = frames("stock-bench"), frames("bench")
-    print(f"{'function':34} {'stock':>6} {'ours':>6}")
-    for name, was in sites():
+    print(f"{'function':56} {'stock':>6} {'ours':>6}")
+    for site in sites.load():
+        name, was = site.function, site.was
         moved = f" (was in {was})" if was != name else ""
-        print(f"{name + moved:50} {stock.get(was, '-'):>6} {ours.get(name, '-'):>6}"
+        print(f"{name + moved:56} {stock.get(was, '-'):>6} {ours.get(name, '-'):>6}"
               + (f"  and {was} {ours.get(was, '-')}" if moved else ""))
     for name in CORE:
-        print(f"{name:50} {stock.get(name, '-'):>6} {ours.get(name, '-'):>6}")
+        print(f"{name:56} {stock.get(name, '-'):>6} {ours.get(name, '-'):>6}")
 
 
 main()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The recorder and the torture of the notifiers as modules for stock, which has no such
-devices: the same sources, against the other core. dev/gate/oracle.py runs our tests on
-them. What stock's core has not got is left out by one feature test in each."""
+devices: the same sources, against the other core. "dev/gate/selftest.py oracle" runs our
+tests on them. What stock's core lacks is left out by one feature test in each."""
 import os
 import shutil
 

@@ -2,9 +2,9 @@
 /*
  * How long the teardown of a subscriber like KVM takes.
  *
- * KVM has age callbacks, which run under a page-table lock and cannot sleep.
- * So its notifier may be freed only after a grace period, and teardown waits.
- * The clock is the guest's: it also runs while this task sleeps.
+ * KVM has age callbacks, which run under a page-table lock. In 6.12 its notifier may be
+ * freed only after a grace period of SRCU, for which teardown waits. The clock is the
+ * guest's: it also runs while this task sleeps.
  *
  * Copyright (C) 2026 the Pinless authors
  */

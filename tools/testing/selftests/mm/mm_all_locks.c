@@ -6,7 +6,7 @@
  *
  * Each attempt is made by a fresh child: a second one on the same mm takes no locks.
  *
- * Needs root, CONFIG_MMU_NOTIFIER_RECORDER, and CONFIG_FAILSLAB for want of memory.
+ * Needs root, CONFIG_MMU_NOTIFIER_RECORDER and CONFIG_FAILSLAB.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -29,7 +29,7 @@
 #define NR_PAGES	8
 #define HUGE_LEN	(2UL << 20)
 
-/* What an attempt came to: the child's exit status. */
+/* The result of an attempt, and the exit status of the child. */
 enum outcome {
 	SUBSCRIBED,
 	SUBSCRIBED_WITHOUT_MEMORY,
@@ -163,16 +163,15 @@ static enum outcome try_fail_nth(unsigned int nth)
 	return outcome;
 }
 
-/* What came of it, in a child that can still use its mm, as can we. */
-static enum outcome attempt(struct areas *areas, enum outcome (*try)(unsigned int),
-			    unsigned int arg)
+/* In a child. Afterwards both must be able to take all locks. */
+static enum outcome attempt(struct areas *areas, unsigned int nth)
 {
 	enum outcome outcome;
 	int status;
 	pid_t pid = fork();
 
 	if (!pid) {
-		outcome = try(arg);
+		outcome = try_fail_nth(nth);
 		_exit(use_locks(areas) ? WRONG : outcome);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
@@ -193,7 +192,7 @@ TEST_F_TIMEOUT(locks, want_of_memory_leaves_no_lock_behind, 120)
 	if (file_write(FAILSLAB "ignore-gfp-wait", "N") || file_write(FAILSLAB "verbose", "0"))
 		SKIP(return, "no " FAILSLAB);
 	for (nth = 1; nth < 200; nth++) {
-		outcome = attempt(areas, try_fail_nth, nth);
+		outcome = attempt(areas, nth);
 		ASSERT_NE(WRONG, outcome);
 		if (outcome == SUBSCRIBED)
 			break;
