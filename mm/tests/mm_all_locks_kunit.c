@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mm_take_all_locks(): which locks, in which order, each of them once, and all of
- * them given back when a signal arrives in the middle.
+ * mm_take_all_locks(): it takes each lock once and in the right order, and a
+ * signal in the middle makes it drop all of them.
  *
- * Each test has an mm with areas of two files, of one anon_vma and of a hugetlb
- * file, such that no two neighbours have a lock in common but for the hugetlb ones.
- * To stop in the middle, the test holds one of the locks itself.
+ * The mm of each test has VMAs of two files, of one anon_vma and of a hugetlb
+ * file. Except for hugetlb, neighbouring VMAs have no lock in common. To stop
+ * mm_take_all_locks() at a lock, the test holds that lock.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -25,7 +25,7 @@
 
 #include "mmu_notifier_fixture.h"
 
-/* What is locked, in the order in which it has to be. */
+/* The objects, in the order in which they must be locked. */
 enum locks_object {
 	LOCKS_HUGETLB,
 	LOCKS_FILE,
@@ -34,7 +34,11 @@ enum locks_object {
 	LOCKS_NR_OBJECTS,
 };
 
-/* How long the list of objects may be: 0 is as if there were no memory for it. */
+/*
+ * The object at which to stop, and the limit for the list of objects. With a
+ * short list the VMAs are walked again. 0 simulates a failed allocation of the
+ * list.
+ */
 struct locks_param {
 	const char *name;
 	enum locks_object object;
@@ -42,22 +46,22 @@ struct locks_param {
 };
 
 static const struct locks_param locks_params[] = {
-	{ "hugetlb file from the list", LOCKS_HUGETLB, ULONG_MAX },
-	{ "hugetlb file after a list that is short", LOCKS_HUGETLB, 1 },
-	{ "hugetlb file without a list", LOCKS_HUGETLB, 0 },
-	{ "first file from the list", LOCKS_FILE, ULONG_MAX },
-	{ "first file after a list that is short", LOCKS_FILE, 1 },
-	{ "first file without a list", LOCKS_FILE, 0 },
-	{ "second file from the list", LOCKS_OTHER_FILE, ULONG_MAX },
-	{ "second file after a list that is short", LOCKS_OTHER_FILE, 1 },
-	{ "second file without a list", LOCKS_OTHER_FILE, 0 },
-	{ "anon_vma from the list", LOCKS_ROOT, ULONG_MAX },
-	{ "anon_vma after a list that is short", LOCKS_ROOT, 1 },
-	{ "anon_vma without a list", LOCKS_ROOT, 0 },
+	{ "hugetlb file, full list", LOCKS_HUGETLB, ULONG_MAX },
+	{ "hugetlb file, short list", LOCKS_HUGETLB, 1 },
+	{ "hugetlb file, no list", LOCKS_HUGETLB, 0 },
+	{ "first file, full list", LOCKS_FILE, ULONG_MAX },
+	{ "first file, short list", LOCKS_FILE, 1 },
+	{ "first file, no list", LOCKS_FILE, 0 },
+	{ "second file, full list", LOCKS_OTHER_FILE, ULONG_MAX },
+	{ "second file, short list", LOCKS_OTHER_FILE, 1 },
+	{ "second file, no list", LOCKS_OTHER_FILE, 0 },
+	{ "anon_vma, full list", LOCKS_ROOT, ULONG_MAX },
+	{ "anon_vma, short list", LOCKS_ROOT, 1 },
+	{ "anon_vma, no list", LOCKS_ROOT, 0 },
 };
 KUNIT_ARRAY_PARAM_DESC(locks, locks_params, name);
 
-/* The areas of the test's mm. */
+/* The VMAs of the test's mm, and their objects. */
 struct locks_areas {
 	struct mm_struct *mm;
 	unsigned long base;
@@ -86,7 +90,7 @@ static unsigned long locks_map(struct kunit *test, struct file *file, unsigned l
 	return at;
 }
 
-/* One file that is mapped twice. */
+/* Map a hugetlb file twice. */
 static void locks_map_hugetlb(struct kunit *test, struct locks_areas *areas)
 {
 	unsigned long len = huge_page_size(&default_hstate);
@@ -99,12 +103,12 @@ static void locks_map_hugetlb(struct kunit *test, struct locks_areas *areas)
 			     locks_map(test, file, 0, len, MAP_SHARED | MAP_NORESERVE));
 }
 
-/* Anonymous memory; a page of one file or the other replaces each second page. */
+/* Map anonymous memory, and replace every other page by one of the files. */
 static void locks_map_pages(struct kunit *test, struct locks_areas *areas)
 {
 	int i;
 
-	/* Below the hugetlb file, which is locked first all the same. */
+	/* At lower addresses than hugetlb, which is locked first anyway. */
 	areas->base = locks_map(test, NULL, areas->hugetlb - PG(2 * LOCKS_NR_PAGES),
 				PG(LOCKS_NR_PAGES),
 				MAP_ANONYMOUS | MAP_PRIVATE | MAP_FIXED_NOREPLACE);
@@ -134,7 +138,7 @@ static struct rw_semaphore *locks_rwsem(struct locks_areas *areas, enum locks_ob
 	       &areas->files[object]->f_mapping->i_mmap_rwsem;
 }
 
-/* Is it noted in the object that it is locked? */
+/* Does the mark in the object say that mm_take_all_locks() has locked it? */
 static bool locks_marked(struct locks_areas *areas, enum locks_object object)
 {
 	if (object == LOCKS_ROOT)
@@ -142,7 +146,7 @@ static bool locks_marked(struct locks_areas *areas, enum locks_object object)
 	return test_bit(AS_MM_ALL_LOCKS, &areas->files[object]->f_mapping->flags);
 }
 
-/* Those before @end are locked, and no other. */
+/* Expect that exactly the objects before @end are locked. */
 static void locks_expect_until(struct kunit *test, struct locks_areas *areas, int end)
 {
 	int i;
@@ -166,7 +170,7 @@ static void locks_expect_free(struct kunit *test, struct locks_areas *areas)
 		vma_end_read(vma);
 }
 
-/* A thread that takes all locks, and what it found. */
+/* A thread that takes all locks, and its results. */
 struct locks_taker {
 	struct mmu_test_thread thread;
 	struct locks_areas *areas;
@@ -214,7 +218,10 @@ static void locks_do_take(struct mmu_test_thread *thread)
 	flush_signals(current);
 }
 
-/* It waits for @go, so that no memory is needed while the test holds a lock. */
+/*
+ * The thread waits for @go. The test can create it first and take a lock later,
+ * and then allocates nothing under the lock.
+ */
 static struct locks_taker *locks_start(struct kunit *test, struct locks_areas *areas,
 				       unsigned long max, bool interruptible)
 {
@@ -232,7 +239,7 @@ static struct locks_taker *locks_start(struct kunit *test, struct locks_areas *a
 	return taker;
 }
 
-/* Also says that the mutex of those who take all locks was given back. */
+/* Would hang if a previous attempt had left mm_all_locks_mutex locked. */
 static void locks_expect_taken(struct kunit *test, struct locks_areas *areas,
 			       unsigned long max)
 {
@@ -256,7 +263,7 @@ static struct locks_areas *locks_areas(struct kunit *test)
 	return areas;
 }
 
-static void each_object_is_locked_once_and_given_back(struct kunit *test)
+static void each_object_is_locked_once_and_unlocked(struct kunit *test)
 {
 	static const unsigned long maxes[] = { ULONG_MAX, 1, 0 };
 	struct locks_areas *areas = locks_areas(test);
@@ -267,8 +274,8 @@ static void each_object_is_locked_once_and_given_back(struct kunit *test)
 }
 
 /*
- * The signal arrives while the taker waits for the object that the test holds. What
- * was locked until then shows that the order is right.
+ * Send a signal while the thread waits for the object that the test has locked.
+ * The objects that are locked at that point show the order.
  */
 static struct locks_taker *locks_interrupt(struct kunit *test, struct locks_areas *areas,
 					   bool interruptible)
@@ -287,7 +294,7 @@ static struct locks_taker *locks_interrupt(struct kunit *test, struct locks_area
 	return taker;
 }
 
-static void a_signal_in_the_middle_gives_all_locks_back(struct kunit *test)
+static void a_signal_in_the_middle_drops_all_locks(struct kunit *test)
 {
 	const struct locks_param *param = test->param_value;
 	struct locks_areas *areas = locks_areas(test);
@@ -298,7 +305,7 @@ static void a_signal_in_the_middle_gives_all_locks_back(struct kunit *test)
 	locks_expect_taken(test, areas, param->max);
 }
 
-static void a_signal_does_not_stop_what_cannot_fail(struct kunit *test)
+static void a_signal_does_not_stop_uninterruptible_locking(struct kunit *test)
 {
 	struct locks_areas *areas = locks_areas(test);
 	struct locks_taker *taker = locks_interrupt(test, areas, false);
@@ -307,7 +314,7 @@ static void a_signal_does_not_stop_what_cannot_fail(struct kunit *test)
 	locks_expect_free(test, areas);
 }
 
-static void a_signal_that_is_pending_locks_nothing(struct kunit *test)
+static void a_pending_signal_locks_nothing(struct kunit *test)
 {
 	struct locks_areas *areas = locks_areas(test);
 	struct locks_taker *taker = locks_start(test, areas, ULONG_MAX, true);
@@ -321,10 +328,12 @@ static void a_signal_that_is_pending_locks_nothing(struct kunit *test)
 }
 
 static struct kunit_case test_cases[] = {
-	KUNIT_CASE(each_object_is_locked_once_and_given_back),
-	KUNIT_CASE_PARAM(a_signal_in_the_middle_gives_all_locks_back, locks_gen_params),
-	KUNIT_CASE_PARAM(a_signal_does_not_stop_what_cannot_fail, locks_gen_params),
-	KUNIT_CASE(a_signal_that_is_pending_locks_nothing),
+	KUNIT_CASE(each_object_is_locked_once_and_unlocked),
+	KUNIT_CASE_PARAM(a_signal_in_the_middle_drops_all_locks,
+			 locks_gen_params),
+	KUNIT_CASE_PARAM(a_signal_does_not_stop_uninterruptible_locking,
+			 locks_gen_params),
+	KUNIT_CASE(a_pending_signal_locks_nothing),
 	{}
 };
 

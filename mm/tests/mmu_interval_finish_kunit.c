@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Two-phase interval notifiers: everything is posted before anything is waited
- * for, and what was posted is finished, whatever happens.
+ * Two-phase interval notifiers: a range posts all invalidations before it
+ * finishes the first, and every posted invalidation is finished.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -12,7 +12,7 @@
 
 enum { NR_NOTIFIERS = 3 };
 
-/* A two-phase notifier that notes when it was started and finished. */
+/* A two-phase notifier that records the order of its callbacks in @clock. */
 struct test_phased {
 	struct mmu_interval_notifier mni;
 	struct mmu_interval_notifier_finish finish;
@@ -31,7 +31,7 @@ static bool test_phased_start(struct mmu_interval_notifier *mni,
 {
 	struct test_phased *tp = container_of(mni, struct test_phased, mni);
 
-	/* Even when it refuses: it must be ignored then. */
+	/* Also set if it refuses: the core must ignore it then. */
 	if (!tp->at_once)
 		*finish = &tp->finish;
 	if (tp->refuse && !mmu_notifier_range_blockable(range))
@@ -146,7 +146,7 @@ static void one_range_posts_to_a_hundred_thousand(struct kunit *test)
 	vfree(many);
 }
 
-static void list_notifiers_run_before_it_is_finished(struct kunit *test)
+static void list_notifiers_are_called_before_finish(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
 	struct mmu_test_list tl = { .entered = &state->entered, .leave = &state->leave };
@@ -168,7 +168,7 @@ static void list_notifiers_run_before_it_is_finished(struct kunit *test)
 	mmu_interval_notifier_remove(&tp.mni);
 }
 
-static void one_phase_is_enough_if_it_says_so(struct kunit *test)
+static void start_that_posts_nothing_gets_no_finish(struct kunit *test)
 {
 	struct test_phased tp = { .at_once = true };
 	int clock = 0;
@@ -194,7 +194,7 @@ static void remove_waits_for_what_was_posted(struct kunit *test)
 	test_insert_phased(test, &tp, &clock, 0, 5);
 	mmu_test_insert(test, &bystander, 20, 1);
 	mmu_test_enter_callback(test, &inv);
-	/* The range has hit both; only the posted one is held on to. */
+	/* The range has called both. Removal waits for posted ones only. */
 	KUNIT_EXPECT_EQ(test, 1, bystander.nr_called);
 	mmu_interval_notifier_remove(&bystander.mni);
 	mmu_test_run(test, &remover);
@@ -206,7 +206,7 @@ static void remove_waits_for_what_was_posted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, tp.finished);
 }
 
-/* Posted, and not finished yet: the list is being called. */
+/* Removal starts while list notifiers are called, before the second phase. */
 static void remove_waits_between_the_phases(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
@@ -232,7 +232,7 @@ static void remove_waits_between_the_phases(struct kunit *test)
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
 }
 
-/* A notifier that two ranges post to, each finished by a thread that can stop. */
+/* Two ranges post to this notifier. Each finish callback is a stop point. */
 struct test_shared {
 	struct mmu_interval_notifier mni;
 	struct test_shared_finish {
@@ -283,8 +283,8 @@ static void test_shared_init(struct kunit *test, struct test_shared *ts)
 						     PG(0), PG(5), &test_shared_ops));
 }
 
-/* One that is finished first does not let removal go while the other is not. */
-static void regress_remove_waits_for_all_that_posted(struct kunit *test)
+/* Removal must wait for both posted invalidations, not just for one. */
+static void regress_remove_waits_for_all_posts(struct kunit *test)
 {
 	struct mmu_test_thread inv[2] = {};
 	struct test_shared *ts = kunit_kzalloc(test, sizeof(*ts), GFP_KERNEL);
@@ -320,8 +320,8 @@ struct refusal_case {
 
 /* The notifiers are called in the order of their addresses. */
 static const struct refusal_case refusal_cases[] = {
-	{ "nobody", -1, false },	{ "first", 0, false }, { "second", 1, false },
-	{ "third", 2, false },		{ "list", -1, true },
+	{ "none", -1, false },	{ "first", 0, false }, { "second", 1, false },
+	{ "third", 2, false },	{ "list", -1, true },
 };
 KUNIT_ARRAY_PARAM_DESC(refusal, refusal_cases, name);
 
@@ -350,7 +350,7 @@ static void refused_start_finishes_what_was_posted(struct kunit *test)
 	if (!refused)
 		mmu_notifier_invalidate_range_end(&range);
 	KUNIT_EXPECT_EQ(test, 0, range.shard);
-	/* Neither active nor being called: this would wait for either. */
+	/* Would hang if the range were still active or posted to a notifier. */
 	mmu_interval_read_begin(&tp[0].mni);
 	test_remove_all(tp);
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
@@ -373,7 +373,7 @@ static void exit_finishes_what_it_posts(struct kunit *test)
 	mmdrop(mm);
 }
 
-static void ops_are_of_one_kind(struct kunit *test)
+static void incomplete_ops_are_refused(struct kunit *test)
 {
 	static const struct mmu_interval_notifier_ops bad[] = {
 		{},
@@ -392,14 +392,14 @@ static void ops_are_of_one_kind(struct kunit *test)
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(all_are_posted_before_any_is_finished),
 	KUNIT_CASE(one_range_posts_to_a_hundred_thousand),
-	KUNIT_CASE(list_notifiers_run_before_it_is_finished),
-	KUNIT_CASE(one_phase_is_enough_if_it_says_so),
+	KUNIT_CASE(list_notifiers_are_called_before_finish),
+	KUNIT_CASE(start_that_posts_nothing_gets_no_finish),
 	KUNIT_CASE(remove_waits_for_what_was_posted),
 	KUNIT_CASE(remove_waits_between_the_phases),
-	KUNIT_CASE(regress_remove_waits_for_all_that_posted),
+	KUNIT_CASE(regress_remove_waits_for_all_posts),
 	KUNIT_CASE_PARAM(refused_start_finishes_what_was_posted, refusal_gen_params),
 	KUNIT_CASE(exit_finishes_what_it_posts),
-	KUNIT_CASE(ops_are_of_one_kind),
+	KUNIT_CASE(incomplete_ops_are_refused),
 	{}
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interval notifiers: who is called, who waits for whom, and who does not. The
- * races are staged with stop points, see mmu_notifier_fixture.h.
+ * Interval notifiers: which ranges call them, and what readers, insertion and
+ * removal wait for. See mmu_notifier_fixture.h for how races are staged.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -15,7 +15,7 @@ struct overlap_case {
 	bool hit;
 };
 
-/* Against an interval of pages 10 to 19 */
+/* The interval has the pages 10 to 19. */
 static const struct overlap_case overlap_cases[] = {
 	{ "before", 0, 9, false },	{ "adjacent below", 8, 2, false },
 	{ "last page below", 8, 3, true }, { "inside", 12, 1, true },
@@ -24,7 +24,7 @@ static const struct overlap_case overlap_cases[] = {
 };
 KUNIT_ARRAY_PARAM_DESC(overlap, overlap_cases, name);
 
-static void interval_hears_what_overlaps(struct kunit *test)
+static void interval_is_called_for_overlapping_ranges(struct kunit *test)
 {
 	const struct overlap_case *c = test->param_value;
 	struct mmu_test_interval ti = {};
@@ -97,7 +97,10 @@ static void read_begin_does_not_wait_for_later_ranges(struct kunit *test)
 	mmu_test_insert(test, &ti, 10, 10);
 	mmu_test_range_init(test, &first, 15, 1);
 	mmu_test_range_init(test, &later, 16, 1);
-	/* One CPU, so one shard: in a later shard it would rightly be seen. */
+	/*
+	 * On one CPU, both are in one shard. The reader may wait for a later
+	 * range if it is in a shard that the reader has not checked yet.
+	 */
 	migrate_disable();
 	mmu_notifier_invalidate_range_start(&first);
 	mmu_test_run(test, &reader);
@@ -120,7 +123,7 @@ static void insert_during_invalidation_makes_readers_wait(struct kunit *test)
 	mmu_test_insert(test, &other, 500, 1);
 	mmu_test_range_init(test, &range, 15, 1);
 	mmu_notifier_invalidate_range_start(&range);
-	/* Immediate: it would hang here if it waited for the range. */
+	/* If insertion waited for the range, the test would hang here. */
 	mmu_test_insert(test, &ti, 10, 10);
 	KUNIT_EXPECT_EQ(test, 0, ti.nr_called);
 	mmu_test_run(test, &reader);
@@ -132,7 +135,7 @@ static void insert_during_invalidation_makes_readers_wait(struct kunit *test)
 	mmu_interval_notifier_remove(&other.mni);
 }
 
-/* And one more thread has come to remove that notifier. */
+/* @inv blocks in the callback of @ti, and @remover has begun to remove @ti. */
 static void test_stage_removal(struct kunit *test, struct mmu_test_interval *ti,
 			       struct mmu_test_thread *inv, struct mmu_test_thread *remover)
 {
@@ -142,7 +145,7 @@ static void test_stage_removal(struct kunit *test, struct mmu_test_interval *ti,
 	mmu_test_wait_removing(test, ti);
 }
 
-/* Let the callback go; both threads come to their end. */
+/* Let the callback return, and wait until both threads have ended. */
 static void test_finish_removal(struct kunit *test, struct mmu_test_thread *inv,
 				struct mmu_test_thread *remover)
 {
@@ -180,11 +183,11 @@ static void remove_ignores_other_callbacks(struct kunit *test)
 	mmu_test_insert(test, &busy, 10, 10);
 	mmu_test_insert(test, &next, 30, 10);
 	mmu_test_enter_callback(test, &inv);
-	/* In the callback of busy: both neighbours are removed, and one is inserted. */
+	/* While the callback of "busy" runs, both neighbours are removed. */
 	mmu_interval_notifier_remove(&before.mni);
 	mmu_interval_notifier_remove(&next.mni);
 	KUNIT_EXPECT_EQ(test, 0, next.nr_called);
-	/* Whether the range calls it is not defined. */
+	/* The range may or may not call a notifier that is inserted now. */
 	mmu_test_insert(test, &next, 40, 1);
 	complete(&tm->leave);
 	mmu_test_join(test, &inv);
@@ -202,15 +205,16 @@ static void removed_notifier_is_not_called_again(struct kunit *test)
 	struct mmu_test_thread remover = { .fn = mmu_test_do_remove, .arg = &ti.mni };
 
 	test_stage_removal(test, &ti, &inv, &remover);
-	/* No longer in the tree, so another range does not call it. */
+	/* It is no longer in the tree, so another range does not call it. */
 	mmu_test_invalidate(test, 13, 1);
 	KUNIT_EXPECT_EQ(test, 1, ti.nr_called);
 	test_finish_removal(test, &inv, &remover);
 }
 
 /*
- * Several callbacks at once, each of which delays one removal. With two CPUs, or four, some
- * of the ranges share a shard, where only one of them can be without a walk.
+ * Several callbacks run at once, and each delays one removal. With at most four
+ * CPUs, some of the ranges share a shard. A shard publishes one notifier; the
+ * other ranges use walks.
  */
 #define NR_AT_ONCE	5
 
@@ -240,7 +244,7 @@ static void test_at_once_start(struct kunit *test, struct test_at_once *one, int
 	mmu_test_wait_removing(test, &one->ti);
 }
 
-static void removals_wait_each_for_its_own(struct kunit *test)
+static void each_removal_waits_for_its_own_callback(struct kunit *test)
 {
 	struct test_at_once *ones = kunit_kcalloc(test, NR_AT_ONCE, sizeof(*ones), GFP_KERNEL);
 	int i;
@@ -275,7 +279,7 @@ static void remove_waits_for_all_its_callbacks(struct kunit *test)
 	mmu_test_enter_callback(test, &second);
 	mmu_test_run(test, &remover);
 	mmu_test_wait_removing(test, &ti);
-	/* Whichever of them it is that goes on. */
+	/* Lets one callback return, either of them. */
 	complete(&tm->leave);
 	mmu_test_wait(test, completion_done(&first.done) || completion_done(&second.done));
 	KUNIT_EXPECT_FALSE(test, completion_done(&remover.done));
@@ -286,7 +290,7 @@ static void remove_waits_for_all_its_callbacks(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, ti.nr_called);
 }
 
-static void last_subscriber_leaves_in_the_middle_of_a_pair(struct kunit *test)
+static void last_removal_between_start_and_end(struct kunit *test)
 {
 	struct mmu_test_interval ti = {};
 	struct mmu_notifier_range range;
@@ -330,7 +334,7 @@ static void sequence_survives_wrapping(struct kunit *test)
 
 	mmu_test_insert(test, &ti, 1, 1);
 	subs = mmu_notifier_subscriptions(mmu_test_mm(test));
-	/* Any CPU's. The steps are so large that six of them are enough. */
+	/* In all shards: any CPU may be used. The third step wraps around. */
 	for (i = 0; i < min(roundup_pow_of_two(nr_cpu_ids), MMU_NOTIFIER_MAX_SHARDS); i++)
 		subs->shards[i].seq = -6 * MMU_NOTIFIER_MAX_SHARDS + 2 * i + 1;
 	for (i = 0; i < 6; i++) {
@@ -342,7 +346,7 @@ static void sequence_survives_wrapping(struct kunit *test)
 	mmu_interval_notifier_remove(&ti.mni);
 }
 
-/* Hits as a brute-force look at all intervals would have them. */
+/* Compares which notifiers are called with a search of all intervals. */
 static void random_ranges_hit_what_they_overlap(struct kunit *test)
 {
 	enum { NR = 64, SPAN = 256, ROUNDS = 2000 };
@@ -384,7 +388,8 @@ static void random_ranges_hit_what_they_overlap(struct kunit *test)
 }
 
 static struct kunit_case test_cases[] = {
-	KUNIT_CASE_PARAM(interval_hears_what_overlaps, overlap_gen_params),
+	KUNIT_CASE_PARAM(interval_is_called_for_overlapping_ranges,
+			 overlap_gen_params),
 	KUNIT_CASE(insert_refuses_bad_intervals),
 	KUNIT_CASE(read_begin_waits_for_overlapping_range),
 	KUNIT_CASE(read_begin_ignores_unrelated_range),
@@ -393,9 +398,9 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(remove_waits_for_its_own_callback),
 	KUNIT_CASE(remove_ignores_other_callbacks),
 	KUNIT_CASE(removed_notifier_is_not_called_again),
-	KUNIT_CASE(removals_wait_each_for_its_own),
+	KUNIT_CASE(each_removal_waits_for_its_own_callback),
 	KUNIT_CASE(remove_waits_for_all_its_callbacks),
-	KUNIT_CASE(last_subscriber_leaves_in_the_middle_of_a_pair),
+	KUNIT_CASE(last_removal_between_start_and_end),
 	KUNIT_CASE(ranges_nest_and_overlap),
 	KUNIT_CASE(sequence_survives_wrapping),
 	KUNIT_CASE_SLOW(random_ranges_hit_what_they_overlap),

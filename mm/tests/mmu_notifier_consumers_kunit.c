@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Consumers of list notifiers, in the manner of three drivers, on real mappings:
+ * List notifiers that behave like three drivers, on real mappings:
  *
- * - XPMEM: another partition keeps translations; every callback sends it a
- *   message, and sleeps until the answer is there.
- * - GRU: a translation buffer without references to pages, filled in atomic
- *   context; the notifier is shared by mmu_notifier_get() and _put().
- * - KVM: a sequence of its own, and age callbacks. Instead of counting the active
- *   ranges it asks the core for them.
+ * - XPMEM: another partition has the translations. Every callback sends it a
+ *   message, and sleeps until the answer has arrived.
+ * - GRU: a translation buffer that holds no references to pages and is filled
+ *   in atomic context. Contexts share the notifier through mmu_notifier_get()
+ *   and mmu_notifier_put().
+ * - KVM: age callbacks, and a sequence of its own. Instead of counting active
+ *   ranges it calls mmu_notifier_range_wait_valid().
  *
- * They keep translations in a table, by page number of the mapping, and what
- * counts is: no translation is left when its page is.
+ * Each has a table of translations, indexed by the page of the mapping. A page
+ * must not be unmapped while a translation to it is left.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -28,7 +29,6 @@
 
 enum { NR_PAGES = 16 };
 
-/* What each of the consumers is made of. */
 struct consumer {
 	struct mmu_notifier mn;
 	unsigned long base;
@@ -38,7 +38,7 @@ struct consumer {
 	unsigned int nr_active;
 	unsigned long accessed;
 	unsigned int nr_flushed;
-	/* XPMEM: the other side */
+	/* XPMEM: the thread @remote answers requests unless @mute is set */
 	wait_queue_head_t wait;
 	bool mute;
 	bool requested;
@@ -51,7 +51,7 @@ static struct consumer *consumer_of(struct mmu_notifier *mn)
 	return container_of(mn, struct consumer, mn);
 }
 
-/* Forget the translations of a range; the entries are not dereferenced. */
+/* Drop the translations of a range. */
 static void consumer_flush(struct consumer *c, unsigned long start, unsigned long end)
 {
 	int i;
@@ -66,7 +66,7 @@ static void consumer_flush(struct consumer *c, unsigned long start, unsigned lon
 	}
 }
 
-/* Look page @i up in the CPU's tables and fill in the translation; no reference. */
+/* Look up page @i, and store it as a translation without a reference. */
 static bool consumer_fill(struct consumer *c, int i)
 {
 	struct page *page;
@@ -95,7 +95,7 @@ static void consumer_init(struct kunit *test, struct consumer *c,
 		KUNIT_ASSERT_EQ(test, 0, put_user(i, (int __user *)(c->base + PG(i))));
 }
 
-/* The mm is that of the test's own thread, whose exit ends it. */
+/* The mm is that of the test thread. */
 static void consumer_register(struct kunit *test, struct consumer *c,
 			      const struct mmu_notifier_ops *ops)
 {
@@ -189,13 +189,13 @@ static void xpmem_pages_stay_until_the_remote_answers(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, consumer_fill(&c, 7));
 	page = c.table[2];
 	spin_unlock(&c.lock);
-	/* A reference of the test alone, to be able to look at the page later. */
+	/* Keeps the page allocated for the calls of page_mapped() below. */
 	get_page(page);
 
 	WRITE_ONCE(c.mute, true);
 	mmu_test_run(test, &discard);
 	mmu_test_wait(test, READ_ONCE(c.requested));
-	/* Several ticks of silence, and it is still mapped. */
+	/* Without an answer the page stays mapped. */
 	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&discard.done, HZ / 5));
 	KUNIT_EXPECT_TRUE(test, page_mapped(page));
 	WRITE_ONCE(c.mute, false);
@@ -209,7 +209,7 @@ static void xpmem_pages_stay_until_the_remote_answers(struct kunit *test)
 	xpmem_unregister(&c);
 }
 
-/* A sleeping consumer holds up its own process, and nobody else's. */
+/* A callback that sleeps does not delay unregistration in another mm. */
 static void xpmem_delays_no_other_process(struct kunit *test)
 {
 	struct consumer c;
@@ -225,7 +225,7 @@ static void xpmem_delays_no_other_process(struct kunit *test)
 	WRITE_ONCE(c.mute, true);
 	mmu_test_run(test, &discard);
 	mmu_test_wait(test, READ_ONCE(c.requested));
-	/* Would hang here if the grace period were everybody's. */
+	/* Would hang here if unregister waited for callbacks of other mms. */
 	mmu_test_invalidate(test, 1, 1);
 	mmu_notifier_unregister(&other.mn, mmu_test_mm(test));
 	KUNIT_EXPECT_EQ(test, 1, other.nr_start);
@@ -280,7 +280,7 @@ static const struct mmu_notifier_ops gru_ops = {
 	.free_notifier = gru_free,
 };
 
-/* As the interrupt handler of the device does it: sleeps for nothing. */
+/* Called by the interrupt handler of the device, so it must not sleep. */
 static bool gru_dropin(struct consumer *c, int i)
 {
 	bool filled = false;
@@ -292,7 +292,7 @@ static bool gru_dropin(struct consumer *c, int i)
 	return filled;
 }
 
-/* Two contexts of the device share one notifier, which is set up by the first. */
+/* Two contexts of the device share one notifier. */
 static struct consumer *gru_get(struct kunit *test)
 {
 	struct consumer setup, *c;
@@ -309,7 +309,7 @@ static struct consumer *gru_get(struct kunit *test)
 	return c;
 }
 
-static void gru_translation_leaves_before_its_page(struct kunit *test)
+static void gru_translations_are_flushed_with_their_pages(struct kunit *test)
 {
 	struct consumer *c = gru_get(test);
 	int i;
@@ -320,14 +320,14 @@ static void gru_translation_leaves_before_its_page(struct kunit *test)
 	for (i = 0; i < NR_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, i < 4 || i >= 12, !!c->table[i]);
 	KUNIT_EXPECT_EQ(test, 8, c->nr_flushed);
-	/* Not present, and it may not sleep to fault it in. */
+	/* The page is not present, and faulting it in could sleep. */
 	KUNIT_EXPECT_FALSE(test, gru_dropin(c, 4));
 	mmu_notifier_put(&c->mn);
 	mmu_notifier_put(&c->mn);
 	mmu_notifier_synchronize();
 }
 
-static void gru_drops_nothing_in_while_a_range_is_active(struct kunit *test)
+static void gru_dropin_fails_while_a_range_is_active(struct kunit *test)
 {
 	struct consumer *c = gru_get(test);
 
@@ -353,7 +353,7 @@ static void gru_last_put_frees_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, gru_nr_freed);
 }
 
-/* The callback itself finds that the device is gone. */
+/* A driver drops its last reference in a callback if its device has failed. */
 static void put_in_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	mmu_notifier_put(mn);
@@ -372,7 +372,7 @@ static void put_from_a_callback(struct kunit *test)
 	mmu_test_invalidate(test, 1, 1);
 	mmu_notifier_synchronize();
 	KUNIT_EXPECT_EQ(test, 1, gru_nr_freed);
-	/* A new one can come at once. */
+	/* The same ops can be registered again at once. */
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mmu_notifier_get(&put_ops, mmu_test_mm(test))));
 	mmu_test_invalidate(test, 1, 1);
 	mmu_notifier_synchronize();
@@ -433,7 +433,7 @@ static const struct mmu_notifier_ops kvm_ops = {
 	.test_young = kvm_test_young,
 };
 
-/* The guest touched page @i: the second half of the fault. */
+/* The second half of a guest's fault: map the page unless @seq is stale. */
 static bool kvm_map(struct consumer *c, int i, unsigned long seq, struct page *page)
 {
 	bool mapped = false;
@@ -455,7 +455,7 @@ static bool kvm_fault(struct kunit *test, struct consumer *c, int i, bool collid
 	struct page *page;
 	bool mapped;
 
-	/* The sequence before the ranges, and these before the page. */
+	/* Order: load the sequence, wait for ranges, look up the page. */
 	mmu_notifier_range_wait_valid(c->mn.mm, addr, addr + PAGE_SIZE);
 	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(c->base + PG(i), 1, FOLL_WRITE, &page));
 	if (collide)
@@ -495,8 +495,8 @@ static void do_kvm_fault(struct mmu_test_thread *thread)
 	kthread_unuse_mm(vcpu->mm);
 }
 
-/* It finds the page as it is after the change, and at the first attempt. */
-static void kvm_fault_waits_for_the_range_it_meets(struct kunit *test)
+/* After the wait, the first attempt maps the page as it is after the change. */
+static void kvm_fault_waits_for_an_overlapping_range(struct kunit *test)
 {
 	struct consumer c;
 	struct kvm_vcpu vcpu = { .c = &c };
@@ -512,7 +512,7 @@ static void kvm_fault_waits_for_the_range_it_meets(struct kunit *test)
 	mmu_test_wait_awaited(test, &range);
 	KUNIT_EXPECT_FALSE(test, completion_done(&fault.done));
 	KUNIT_EXPECT_NULL(test, c.table[3]);
-	/* Elsewhere it would have nothing to wait for. */
+	/* No active range overlaps page 5. */
 	KUNIT_EXPECT_TRUE(test, mmu_notifier_range_is_valid(vcpu.mm, c.base + PG(5),
 							    c.base + PG(6)));
 	mmu_notifier_invalidate_range_end(&range);
@@ -521,7 +521,7 @@ static void kvm_fault_waits_for_the_range_it_meets(struct kunit *test)
 	mmu_notifier_unregister(&c.mn, vcpu.mm);
 }
 
-static void kvm_age_is_of_cpu_or_guest(struct kunit *test)
+static void kvm_age_callbacks_report_the_guest(struct kunit *test)
 {
 	struct mm_struct *mm;
 	struct consumer c;
@@ -541,13 +541,13 @@ static void kvm_age_is_of_cpu_or_guest(struct kunit *test)
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(xpmem_pages_stay_until_the_remote_answers),
 	KUNIT_CASE(xpmem_delays_no_other_process),
-	KUNIT_CASE(gru_translation_leaves_before_its_page),
-	KUNIT_CASE(gru_drops_nothing_in_while_a_range_is_active),
+	KUNIT_CASE(gru_translations_are_flushed_with_their_pages),
+	KUNIT_CASE(gru_dropin_fails_while_a_range_is_active),
 	KUNIT_CASE(gru_last_put_frees_once),
 	KUNIT_CASE(put_from_a_callback),
 	KUNIT_CASE(kvm_fault_that_collides_starts_again),
-	KUNIT_CASE(kvm_fault_waits_for_the_range_it_meets),
-	KUNIT_CASE(kvm_age_is_of_cpu_or_guest),
+	KUNIT_CASE(kvm_fault_waits_for_an_overlapping_range),
+	KUNIT_CASE(kvm_age_callbacks_report_the_guest),
 	{}
 };
 

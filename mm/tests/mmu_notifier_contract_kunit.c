@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the MMU notifier core promises to consumers, beyond what it is for: what is
- * refused, what is asked of whom, what is waited for and what is not.
+ * The contract of the MMU notifier core in the less common cases: which
+ * arguments it refuses, which age callbacks it calls, what it waits for, and
+ * how it arms an mm.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -17,7 +18,7 @@
 
 #include "mmu_notifier_fixture.h"
 
-/* What is refused */
+/* Refused arguments */
 
 static int contract_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
@@ -34,7 +35,7 @@ static const struct mmu_notifier_ops mixed_ops = {
 	.arch_invalidate_secondary_tlbs = contract_tlbs,
 };
 
-static void ranges_and_tlb_flushes_exclude_each_other(struct kunit *test)
+static void range_and_tlb_callbacks_exclude_each_other(struct kunit *test)
 {
 	struct mmu_notifier mn = { .ops = &mixed_ops };
 
@@ -42,7 +43,7 @@ static void ranges_and_tlb_flushes_exclude_each_other(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, mmu_test_mm(test)->notifier_subscriptions);
 }
 
-/* Nobody announces anything any more, and its page tables are gone. */
+/* After the last mmput() the mm has no page tables, and no range will start. */
 static void insert_refuses_an_mm_without_users(struct kunit *test)
 {
 	struct mmu_test_state *tm = test->priv;
@@ -58,7 +59,7 @@ static void insert_refuses_an_mm_without_users(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* Who is asked */
+/* Age callbacks */
 
 static int contract_test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 			       unsigned long address)
@@ -71,7 +72,7 @@ static const struct mmu_notifier_ops young_ops = {
 	.test_young = contract_test_young,
 };
 
-static void test_young_asks_until_one_says_yes(struct kunit *test)
+static void test_young_stops_at_the_first_young_notifier(struct kunit *test)
 {
 	struct mmu_test_list tl[3] = {};
 	struct mm_struct *mm = mmu_test_mm(test);
@@ -87,7 +88,7 @@ static void test_young_asks_until_one_says_yes(struct kunit *test)
 		mmu_notifier_unregister(&tl[i].mn, mm);
 }
 
-/* An interval notifier whose device uses its pages. */
+/* An interval notifier with an accessed state that @age tests and clears. */
 struct aging {
 	struct mmu_interval_notifier mni;
 	unsigned long start;
@@ -142,7 +143,7 @@ static void age_reaches_the_intervals_that_overlap(struct kunit *test)
 	aging_insert(test, &a, 10, 4);
 	aging_insert(test, &b, 12, 4);
 	aging_insert(test, &away, 20, 1);
-	/* One without the callback is in between. */
+	/* This one overlaps, too, but has no age callback. */
 	mmu_test_insert(test, &mute, 11, 3);
 
 	KUNIT_EXPECT_TRUE(test, mmu_notifier_clear_young(mm, PG(11), PG(13)));
@@ -169,7 +170,7 @@ static void age_reaches_the_intervals_that_overlap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, away.nr_asked);
 }
 
-/* A long callback, for a thread that stops in it. */
+/* An age callback that is a stop point. */
 static bool stopping_age(struct mmu_interval_notifier *mni, unsigned long start,
 			 unsigned long end, bool clear)
 {
@@ -209,9 +210,9 @@ static void remove_waits_for_the_age_callback(struct kunit *test)
 	mmu_test_join(test, &remove);
 }
 
-/* What is waited for */
+/* Waiting */
 
-static void validity_is_of_the_addresses(struct kunit *test)
+static void range_is_valid_compares_addresses(struct kunit *test)
 {
 	struct mm_struct *mm = mmu_test_mm(test);
 	struct mmu_notifier_range range;
@@ -234,17 +235,18 @@ static void do_wait_valid(struct mmu_test_thread *thread)
 	mmu_notifier_range_wait_valid(mmu_test_mm(thread->test), PG(10), PG(20));
 }
 
-/* Move to @cpu, if there is one of that number. */
+/* Move the test to @cpu. Returns false if it is not online. */
 static bool contract_move(unsigned int cpu)
 {
 	return cpu_online(cpu) && !set_cpus_allowed_ptr(current, cpumask_of(cpu));
 }
 
 /*
- * The range that is there is in the shard that is looked at first, the later one in
- * that which comes next.
+ * The active range is in the shard that the waiter checks first. The later
+ * range starts while the task waits, on another CPU. With at most 16 possible
+ * CPUs that is another shard.
  */
-static void a_wait_does_not_include_what_begins_later(struct kunit *test)
+static void wait_valid_ignores_later_ranges(struct kunit *test)
 {
 	struct mmu_test_thread waiter = { .fn = do_wait_valid };
 	struct mmu_notifier_range first, later;
@@ -258,7 +260,7 @@ static void a_wait_does_not_include_what_begins_later(struct kunit *test)
 	mmu_test_run(test, &waiter);
 	mmu_test_wait_awaited(test, &first);
 	if (!contract_move(1))
-		kunit_warn(test, "one CPU: the same shard");
+		kunit_warn(test, "only one CPU: both ranges are in one shard");
 	mmu_notifier_invalidate_range_start(&later);
 	mmu_notifier_invalidate_range_end(&first);
 	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&waiter.done, TEST_TIMEOUT));
@@ -267,7 +269,7 @@ static void a_wait_does_not_include_what_begins_later(struct kunit *test)
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
 }
 
-/* The range remembers its shard; the CPU at its end does not matter. */
+/* A range records its shard. End uses that, and not the shard of its CPU. */
 static void a_range_may_end_on_another_cpu(struct kunit *test)
 {
 	struct mmu_test_interval ti = {};
@@ -280,7 +282,7 @@ static void a_range_may_end_on_another_cpu(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, contract_move(0));
 	mmu_notifier_invalidate_range_start(&range);
 	if (!contract_move(1))
-		kunit_warn(test, "one CPU: the same one");
+		kunit_warn(test, "only one CPU: start and end run on it");
 	mmu_notifier_invalidate_range_end(&range);
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 	KUNIT_EXPECT_EQ(test, 1, tl.nr_start);
@@ -291,7 +293,7 @@ static void a_range_may_end_on_another_cpu(struct kunit *test)
 	mmu_notifier_unregister(&tl.mn, mmu_test_mm(test));
 }
 
-/* A notifier whose freeing takes as long as the test wants. */
+/* A notifier whose free_notifier() blocks until the test completes @gate. */
 struct slow_free {
 	struct mmu_notifier mn;
 	struct completion gate;
@@ -356,9 +358,9 @@ static void synchronize_waits_for_what_was_put_before(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, completion_done(&after->gone));
 }
 
-/* What arming does */
+/* Arming */
 
-static void an_mm_that_is_armed_again_and_again_stays_armed(struct kunit *test)
+static void mm_stays_armed_after_six_rearmings(struct kunit *test)
 {
 	struct mm_struct *mm = mmu_test_mm(test);
 	struct mmu_notifier_subscriptions *subs;
@@ -381,7 +383,7 @@ static void an_mm_that_is_armed_again_and_again_stays_armed(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 }
 
-/* Areas that share a file and an anon_vma root with their neighbours. */
+/* Three VMAs that share a file or an anon_vma root. */
 static unsigned long contract_map(struct kunit *test, unsigned long flags)
 {
 	unsigned long addr = kunit_vm_mmap(test, NULL, 0, PG(4), PROT_READ | PROT_WRITE,
@@ -428,16 +430,16 @@ static void all_locks_are_taken_with_and_without_memory(struct kunit *test)
 }
 
 static struct kunit_case test_cases[] = {
-	KUNIT_CASE(ranges_and_tlb_flushes_exclude_each_other),
+	KUNIT_CASE(range_and_tlb_callbacks_exclude_each_other),
 	KUNIT_CASE(insert_refuses_an_mm_without_users),
-	KUNIT_CASE(test_young_asks_until_one_says_yes),
+	KUNIT_CASE(test_young_stops_at_the_first_young_notifier),
 	KUNIT_CASE(age_reaches_the_intervals_that_overlap),
 	KUNIT_CASE(remove_waits_for_the_age_callback),
-	KUNIT_CASE(validity_is_of_the_addresses),
-	KUNIT_CASE(a_wait_does_not_include_what_begins_later),
+	KUNIT_CASE(range_is_valid_compares_addresses),
+	KUNIT_CASE(wait_valid_ignores_later_ranges),
 	KUNIT_CASE(a_range_may_end_on_another_cpu),
 	KUNIT_CASE(synchronize_waits_for_what_was_put_before),
-	KUNIT_CASE(an_mm_that_is_armed_again_and_again_stays_armed),
+	KUNIT_CASE(mm_stays_armed_after_six_rearmings),
 	KUNIT_CASE(all_locks_are_taken_with_and_without_memory),
 	{}
 };

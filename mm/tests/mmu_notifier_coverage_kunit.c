@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DEBUG_MMU_NOTIFIER_COVERAGE: what does the checker see of a change?
+ * DEBUG_MMU_NOTIFIER_COVERAGE: which changes does the checker report?
  *
- * The tests change the entries of mapped pages by hand. Their ranges are announced
- * by a function that is suppressed, so that what the checker finds is counted as
- * caught and no warning is printed. Every change is undone inside of a range that
- * counts.
+ * The tests change page table entries directly, inside ranges of a function
+ * that is suppressed. The checker then counts a restrictive change as caught,
+ * and does not warn. Each test restores the entries inside a range that is not
+ * suppressed.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -16,7 +16,7 @@
 #include "../mmu_notifier_coverage.h"
 #include "mmu_notifier_fixture.h"
 
-/* More than the checker can record at once, and all of them in one table. */
+/* More entries than the checker can record at once, but less than a table. */
 #define NR_PAGES	200
 
 struct check_state {
@@ -28,7 +28,7 @@ struct check_state {
 	unsigned long before[MMU_COVERAGE_NR_COUNTS];
 };
 
-/* Memory with a page table of its own, and no huge page. */
+/* Map memory that has a page table of its own and no huge pages. */
 static unsigned long map_table(struct kunit *test)
 {
 	unsigned long addr = ALIGN(mmu_test_map(test, 2 * PTRS_PER_PTE), PMD_SIZE);
@@ -45,7 +45,7 @@ static struct check_state *check_lock(struct kunit *test)
 
 	cs->ptep = pte_offset_map_lock(cs->mm, pmd_off(cs->mm, cs->base), cs->base, &cs->ptl);
 	KUNIT_ASSERT_NOT_NULL(test, cs->ptep);
-	/* sparse counts in one function only; check_unlock() has the other half */
+	/* For sparse: check_unlock() releases it. */
 	__release(cs->ptl);
 	return cs;
 }
@@ -66,7 +66,7 @@ static unsigned long new(struct check_state *cs, enum mmu_coverage_count count)
 	return mmu_coverage_sum(count) - cs->before[count];
 }
 
-/* Counts: not suppressed. */
+/* The ranges of this function cover changes. */
 static void announce(struct check_state *cs, struct mmu_notifier_range *range,
 		     unsigned long start, unsigned long end)
 {
@@ -74,20 +74,22 @@ static void announce(struct check_state *cs, struct mmu_notifier_range *range,
 	mmu_notifier_invalidate_range_start(range);
 }
 
-/* Suppressed, by its name. */
-static void announce_in_vain(struct check_state *cs, struct mmu_notifier_range *range,
-			     unsigned long start, unsigned long end)
+/* The ranges of this function are suppressed, and cover nothing. */
+static void announce_suppressed(struct check_state *cs,
+				struct mmu_notifier_range *range,
+				unsigned long start, unsigned long end)
 {
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, cs->mm, start, end);
 	mmu_notifier_invalidate_range_start(range);
 }
 
-static void announce_all_in_vain(struct check_state *cs, struct mmu_notifier_range *range)
+static void announce_all_suppressed(struct check_state *cs,
+				    struct mmu_notifier_range *range)
 {
-	announce_in_vain(cs, range, cs->base, addr_of(cs, NR_PAGES));
+	announce_suppressed(cs, range, cs->base, addr_of(cs, NR_PAGES));
 }
 
-/* The entries as they were before the test. */
+/* Set the entries to their values before the test. */
 static void restore(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
@@ -110,7 +112,7 @@ static void a_cleared_entry_is_judged_at_its_unlock(struct kunit *test)
 	struct mmu_notifier_range range;
 	static DEFINE_SPINLOCK(other);
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	spin_lock(&other);
 	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
@@ -129,7 +131,7 @@ static void an_entry_that_is_restored_is_not_caught(struct kunit *test)
 	struct mmu_notifier_range range;
 	pte_t pte;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	pte = ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
 	set_pte_at(cs->mm, cs->base, cs->ptep, pte_mkold(pte));
@@ -145,7 +147,7 @@ static void a_change_without_the_lock_counts_as_a_loss(struct kunit *test)
 	struct mmu_notifier_range range;
 	pte_t *ptep;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	ptep = pte_offset_map(pmd_off(cs->mm, cs->base), cs->base);
 	ptep_get_and_clear(cs->mm, cs->base, ptep);
 	pte_unmap(ptep);
@@ -155,13 +157,13 @@ static void a_change_without_the_lock_counts_as_a_loss(struct kunit *test)
 	restore(test);
 }
 
-static void lesser_rights_are_caught(struct kunit *test)
+static void reduced_rights_are_caught(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
 	struct mmu_notifier_range range;
 	pte_t clean;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	ptep_set_wrprotect(cs->mm, cs->base, cs->ptep);
 	clean = pte_mkclean(ptep_get_and_clear(cs->mm, addr_of(cs, 1), cs->ptep + 1));
@@ -172,13 +174,13 @@ static void lesser_rights_are_caught(struct kunit *test)
 	restore(test);
 }
 
-/* The reverse map does so for device memory. */
+/* pte_clear() needs a hook of its own, as each of the primitives does. */
 static void regress_pte_clear_is_a_change(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
 	struct mmu_notifier_range range;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	pte_clear(cs->mm, cs->base, cs->ptep);
 	check_unlock(cs);
@@ -194,7 +196,7 @@ static void regress_set_ptes_changes_each_of_them(struct kunit *test)
 
 	if (IS_ENABLED(CONFIG_ARM64))
 		kunit_skip(test, "arm64 warns if an entry was present");
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	set_ptes(cs->mm, cs->base, cs->ptep, pte_wrprotect(cs->old[0]), 4);
 	check_unlock(cs);
@@ -203,7 +205,7 @@ static void regress_set_ptes_changes_each_of_them(struct kunit *test)
 	restore(test);
 }
 
-/* An entry of memory that is not mapped otherwise, and has no reference to a page. */
+/* A special entry: no struct page has a reference or a mapcount for it. */
 static pte_t raw_pte(unsigned long pfn)
 {
 	pte_t pte = pte_mkspecial(pfn_pte(pfn, PAGE_SHARED));
@@ -211,8 +213,8 @@ static pte_t raw_pte(unsigned long pfn)
 	return pte_mkyoung(pte_mkdirty(pte_mkwrite_novma(pte)));
 }
 
-/* free_pgtables() announces nothing. */
-static void regress_a_table_is_freed_empty(struct kunit *test)
+/* free_pgtables() announces no range, so the tables must be empty. */
+static void regress_freeing_a_populated_table_is_caught(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
 	unsigned long addr = map_table(test);
@@ -226,7 +228,7 @@ static void regress_a_table_is_freed_empty(struct kunit *test)
 	set_pte_at(cs->mm, addr, ptep, raw_pte(my_zero_pfn(addr)));
 	pte_unmap_unlock(ptep, ptl);
 
-	announce_in_vain(cs, &range, addr, addr + PMD_SIZE);
+	announce_suppressed(cs, &range, addr, addr + PMD_SIZE);
 	tlb_gather_mmu(&tlb, cs->mm);
 	free_pgd_range(&tlb, addr, addr + PMD_SIZE, addr, addr + PMD_SIZE);
 	tlb_finish_mmu(&tlb);
@@ -253,7 +255,7 @@ static void one_entry_of_a_contiguous_set_is_caught(struct kunit *test)
 	pte_t *ptep;
 
 	KUNIT_ASSERT_NOT_NULL(test, page);
-	announce_in_vain(cs, &range, addr, addr + PMD_SIZE);
+	announce_suppressed(cs, &range, addr, addr + PMD_SIZE);
 	ptep = get_locked_pte(cs->mm, addr, &ptl);
 	KUNIT_ASSERT_NOT_NULL(test, ptep);
 	set_ptes(cs->mm, addr, ptep, raw_pte(page_to_pfn(page)), SET_PTES);
@@ -277,7 +279,7 @@ static void regress_each_of_many_changes_is_caught(struct kunit *test)
 	struct mmu_notifier_range range;
 	unsigned int i;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	for (i = 0; i < NR_PAGES; i++)
 		ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
@@ -287,7 +289,7 @@ static void regress_each_of_many_changes_is_caught(struct kunit *test)
 	restore(test);
 }
 
-/* As MADV_COLD does it, which needs no range. */
+/* MADV_COLD does this, and needs no range. */
 static void many_entries_that_are_restored_are_not_caught(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
@@ -295,7 +297,7 @@ static void many_entries_that_are_restored_are_not_caught(struct kunit *test)
 	unsigned int i;
 	pte_t pte;
 
-	announce_all_in_vain(cs, &range);
+	announce_all_suppressed(cs, &range);
 	check_lock(test);
 	for (i = 0; i < NR_PAGES; i++) {
 		pte = ptep_get_and_clear(cs->mm, addr_of(cs, i), cs->ptep + i);
@@ -307,14 +309,14 @@ static void many_entries_that_are_restored_are_not_caught(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
-/* Clear the first page inside of two ranges, the second of which is the inner one. */
+/* Clear the entry of the first page inside two nested ranges. */
 static void clear_inside(struct kunit *test, unsigned long start, unsigned long end,
 			 unsigned long inner_start, unsigned long inner_end)
 {
 	struct check_state *cs = test->priv;
 	struct mmu_notifier_range whole, outer, inner;
 
-	announce_all_in_vain(cs, &whole);
+	announce_all_suppressed(cs, &whole);
 	announce(cs, &outer, cs->base + start, cs->base + end);
 	announce(cs, &inner, cs->base + inner_start, cs->base + inner_end);
 	check_lock(test);
@@ -350,15 +352,15 @@ static void ranges_with_a_gap_do_not_cover(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 3, new(cs, MMU_COVERAGE_CAUGHT));
 }
 
-/* Each of two ranges covers a half, and one of them is suppressed. */
-static void half_of_a_cover_can_be_suppressed(struct kunit *test)
+/* Each of two ranges covers one half of the page. One of them is suppressed. */
+static void suppressing_one_of_two_ranges_is_caught(struct kunit *test)
 {
 	const unsigned long half = PAGE_SIZE / 2;
 	struct check_state *cs = test->priv;
 	struct mmu_notifier_range outer, inner;
 
 	announce(cs, &outer, cs->base, cs->base + half);
-	announce_in_vain(cs, &inner, cs->base + half, cs->base + PAGE_SIZE);
+	announce_suppressed(cs, &inner, cs->base + half, cs->base + PAGE_SIZE);
 	check_lock(test);
 	ptep_get_and_clear(cs->mm, cs->base, cs->ptep);
 	check_unlock(cs);
@@ -383,13 +385,16 @@ static int check_init(struct kunit *test)
 	for (i = 0; i < NR_PAGES; i++)
 		cs->old[i] = pte_mkyoung(ptep_get(cs->ptep + i));
 	check_unlock(cs);
-	mmu_coverage_suppress("announce_in_vain");
+	mmu_coverage_suppress("announce_suppressed");
 	for (i = 0; i < MMU_COVERAGE_NR_COUNTS; i++)
 		cs->before[i] = mmu_coverage_sum(i);
 	return 0;
 }
 
-/* No test may cause a dropped change or a warning; with lockdep off, all are dropped. */
+/*
+ * No test may cause a dropped change or a warning. If lockdep is off, all
+ * changes are dropped.
+ */
 static void check_exit(struct kunit *test)
 {
 	struct check_state *cs = test->priv;
@@ -403,16 +408,16 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(a_cleared_entry_is_judged_at_its_unlock),
 	KUNIT_CASE(an_entry_that_is_restored_is_not_caught),
 	KUNIT_CASE(a_change_without_the_lock_counts_as_a_loss),
-	KUNIT_CASE(lesser_rights_are_caught),
+	KUNIT_CASE(reduced_rights_are_caught),
 	KUNIT_CASE(regress_pte_clear_is_a_change),
 	KUNIT_CASE(regress_set_ptes_changes_each_of_them),
-	KUNIT_CASE(regress_a_table_is_freed_empty),
+	KUNIT_CASE(regress_freeing_a_populated_table_is_caught),
 	KUNIT_CASE(one_entry_of_a_contiguous_set_is_caught),
 	KUNIT_CASE(regress_each_of_many_changes_is_caught),
 	KUNIT_CASE(many_entries_that_are_restored_are_not_caught),
 	KUNIT_CASE(regress_adjacent_ranges_cover_together),
 	KUNIT_CASE(ranges_with_a_gap_do_not_cover),
-	KUNIT_CASE(half_of_a_cover_can_be_suppressed),
+	KUNIT_CASE(suppressing_one_of_two_ranges_is_caught),
 	{}
 };
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interval notifiers in the manner of drivers that are not in the tree, on real
+ * Interval notifiers that behave like drivers outside the tree, on real
  * mappings:
  *
- * - cxi: one for each memory region, and hmm_range_fault() in a loop. With ATS the
- *   device walks the CPU's page tables, and the callback does nothing.
- * - xdna: inserts in its mmap callback, waits for jobs without its lock, and removes
- *   the notifier of an unmapped buffer from a worker.
- * - xe, and the userptr of i915: compares sequences across calls, and waits for the
- *   device with its lock held.
+ * - cxi: a notifier for each memory region, and hmm_range_fault() in a loop.
+ *   With ATS the device walks the page tables of the CPU, and the callback does
+ *   nothing.
+ * - xdna: the mmap callback inserts the notifier. The invalidate callback waits
+ *   for jobs without holding its lock. A work removes the notifier of an
+ *   unmapped buffer.
+ * - xe, and the userptr of i915: they store the sequence and compare it at the
+ *   next call. The callback waits for the device with its lock held.
  *
- * Documentation/mm/mmu_notifier_api.rst says what each of them relies on.
+ * Documentation/mm/mmu_notifier_api.rst lists what each of them relies on.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -25,7 +27,10 @@
 
 enum { NR_PAGES = 16 };
 
-/* A device that mirrors the pages of one mapping; the pages are only compared. */
+/*
+ * A device that mirrors the pages of one mapping. @table holds no references,
+ * and its pages are not accessed.
+ */
 struct mirror {
 	struct mmu_interval_notifier mni;
 	unsigned long base;
@@ -33,7 +38,7 @@ struct mirror {
 	struct page *table[NR_PAGES];
 	bool invalid;
 	bool unmapped;
-	unsigned long seq;		/* of the last fault that succeeded */
+	unsigned long seq;		/* that of the last successful fault */
 	unsigned int nr_called;
 	unsigned int nr_rounds;
 	bool collide;
@@ -59,7 +64,7 @@ static struct mirror *mirror_new(struct kunit *test)
 	return m;
 }
 
-/* The mm is that of the test's own thread. */
+/* The mm is that of the test thread. */
 static struct mirror *mirror_insert(struct kunit *test,
 				    const struct mmu_interval_notifier_ops *ops)
 {
@@ -117,7 +122,10 @@ static bool mirror_establish(struct mirror *m, const unsigned long *pfns, unsign
 	return !stale;
 }
 
-/* A fault of the device on the whole mapping; 0, or as hmm_range_fault(). */
+/*
+ * A page fault of the device on the whole mapping. Returns 0, -ETIMEDOUT, or an
+ * error of hmm_range_fault().
+ */
 static int mirror_fault(struct mirror *m)
 {
 	unsigned long limit = jiffies + TEST_TIMEOUT;
@@ -148,7 +156,7 @@ static void expect_mirrored(struct kunit *test, struct mirror *m)
 		KUNIT_EXPECT_PTR_EQ(test, mmu_test_cpu_page(test, m->base + PG(i)), m->table[i]);
 }
 
-/* Another thread takes the first page away, when @go is complete. */
+/* Another thread discards the first page, after the test has completed @go. */
 struct discard_work {
 	struct mm_struct *mm;
 	unsigned long base;
@@ -237,7 +245,10 @@ static void cxi_refusal_leaves_nothing_active(struct kunit *test)
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, current->mm, m->base,
 				m->base + PG(1));
 	KUNIT_EXPECT_EQ(test, -EAGAIN, mmu_notifier_invalidate_range_start_nonblock(&range));
-	/* The collision protocol goes on as if there had been no range. */
+	/*
+	 * The refused range has changed no sequence, and readers do not wait
+	 * for it.
+	 */
 	KUNIT_EXPECT_FALSE(test, mmu_interval_check_retry(&m->mni, m->seq));
 	mmu_test_run(test, &reader);
 	mmu_test_join(test, &reader);
@@ -245,7 +256,7 @@ static void cxi_refusal_leaves_nothing_active(struct kunit *test)
 	mmu_interval_notifier_remove(&m->mni);
 }
 
-/* Its cleanup, and that of i915, removes the notifier if that has an mm. */
+/* The cleanup of cxi and i915 removes the notifier if its mm is set. */
 static void cxi_failed_insert_sets_no_mm(struct kunit *test)
 {
 	struct mmu_interval_notifier mni = {};
@@ -259,7 +270,7 @@ static void cxi_failed_insert_sets_no_mm(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, mni.mm);
 }
 
-static void cxi_ats_collides_with_nothing(struct kunit *test)
+static void cxi_ats_never_retries(struct kunit *test)
 {
 	struct mirror *m = mirror_insert(test, &cxi_ats_ops);
 
@@ -273,7 +284,7 @@ static void cxi_ats_collides_with_nothing(struct kunit *test)
 	mmu_interval_notifier_remove(&m->mni);
 }
 
-/* Not so on stock, where only a callback that sets the sequence makes readers wait. */
+/* In 6.12 a reader waits only if the callback has set the sequence. */
 static void cxi_ats_reader_waits_for_the_range(struct kunit *test)
 {
 	struct mirror *m = mirror_insert(test, &cxi_ats_ops);
@@ -302,7 +313,7 @@ static void xdna_removal(struct work_struct *work)
 	m->removal_waited = READ_ONCE(m->callback_left);
 }
 
-/* The worker has come to wait for this callback. */
+/* Wait, in the callback, until the work has begun to remove the notifier. */
 static void xdna_await_removal(struct mirror *m)
 {
 	unsigned long limit = jiffies + TEST_TIMEOUT;
@@ -327,7 +338,7 @@ static bool xdna_invalidate(struct mmu_interval_notifier *mni,
 	unmapped = range->event == MMU_NOTIFY_UNMAP && !m->unmapped;
 	m->unmapped |= unmapped;
 	up_write(&m->lock);
-	/* The job that uses the pages. */
+	/* Waits for the job that uses the pages. */
 	mmu_test_stop(m->entered, m->leave);
 	if (unmapped) {
 		queue_work(system_unbound_wq, &m->removal);
@@ -338,7 +349,7 @@ static bool xdna_invalidate(struct mmu_interval_notifier *mni,
 
 static const struct mmu_interval_notifier_ops xdna_ops = { .invalidate = xdna_invalidate };
 
-/* As in the mmap callback of a file. */
+/* As in an mmap callback, with the mmap_lock held for write. */
 static struct mirror *xdna_insert(struct kunit *test)
 {
 	struct mirror *m = mirror_new(test);
@@ -397,7 +408,7 @@ static void xdna_pages_stay_until_the_job_is_done(struct kunit *test)
 	mmu_test_run(test, &thread);
 	wait_entered(test, &state->entered);
 	KUNIT_EXPECT_TRUE(test, page_mapped(page));
-	/* Other jobs can be submitted meanwhile. */
+	/* The lock is free, so other jobs can be submitted. */
 	free = down_write_trylock(&m->lock);
 	if (free)
 		up_write(&m->lock);
@@ -443,7 +454,7 @@ static void xdna_buffer_outlives_the_process(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* xe, and i915's userptr */
+/* xe, and the userptr of i915 */
 
 static bool xe_invalidate(struct mmu_interval_notifier *mni,
 			  const struct mmu_notifier_range *range, unsigned long seq)
@@ -455,7 +466,7 @@ static bool xe_invalidate(struct mmu_interval_notifier *mni,
 	WRITE_ONCE(m->nr_called, m->nr_called + 1);
 	down_write(&m->lock);
 	mmu_interval_set_seq(mni, seq);
-	/* The fences of what was submitted. */
+	/* Waits for the fences of submitted jobs. */
 	mmu_test_stop(m->entered, m->leave);
 	mirror_clear(m, range);
 	up_write(&m->lock);
@@ -508,8 +519,8 @@ static void xe_change_elsewhere_leaves_pages_valid(struct kunit *test)
 	mmu_interval_notifier_remove(&a->mni);
 }
 
-/* xe marks pages that were never looked up by LONG_MAX, i915 by ULONG_MAX. */
-static void xe_sequence_matches_no_mark_and_no_earlier_life(struct kunit *test)
+/* xe and i915 store LONG_MAX and ULONG_MAX before the first lookup. */
+static void xe_sequence_is_no_marker_and_is_not_reused(struct kunit *test)
 {
 	struct mirror *m = mirror_insert(test, &xe_ops);
 	unsigned long seq = mmu_interval_read_begin(&m->mni);
@@ -524,7 +535,10 @@ static void xe_sequence_matches_no_mark_and_no_earlier_life(struct kunit *test)
 	mmu_interval_notifier_remove(&m->mni);
 }
 
-/* Submission holds the lock for reading while it adds the fence of its job. */
+/*
+ * Submission holds the lock for reading while it adds the fence of its job. The
+ * callback waits for the lock, and then for the fence.
+ */
 static void xe_invalidation_waits_for_submission_and_job(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
@@ -565,7 +579,7 @@ static void xe_fault_that_breaks_cow_ends(struct kunit *test)
 	for (i = 0; i < NR_PAGES; i++)
 		mmu_test_map_zero_page(test, m->base + PG(i));
 	KUNIT_EXPECT_EQ(test, 0, xe_pin(m));
-	/* All pages are copied in the first round, and it collides with itself. */
+	/* The first round copies all pages, which calls its own notifier. */
 	KUNIT_EXPECT_EQ(test, NR_PAGES, m->nr_called);
 	KUNIT_EXPECT_EQ(test, 2, m->nr_rounds);
 	expect_mirrored(test, m);
@@ -577,7 +591,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(cxi_fault_that_collides_starts_again),
 	KUNIT_CASE(cxi_refusal_leaves_nothing_active),
 	KUNIT_CASE(cxi_failed_insert_sets_no_mm),
-	KUNIT_CASE(cxi_ats_collides_with_nothing),
+	KUNIT_CASE(cxi_ats_never_retries),
 	KUNIT_CASE(cxi_ats_reader_waits_for_the_range),
 	KUNIT_CASE(xdna_buffer_is_populated_when_invalid),
 	KUNIT_CASE(xdna_pages_stay_until_the_job_is_done),
@@ -585,7 +599,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(xdna_buffer_outlives_the_process),
 	KUNIT_CASE(xe_valid_pages_are_not_looked_up_again),
 	KUNIT_CASE(xe_change_elsewhere_leaves_pages_valid),
-	KUNIT_CASE(xe_sequence_matches_no_mark_and_no_earlier_life),
+	KUNIT_CASE(xe_sequence_is_no_marker_and_is_not_reused),
 	KUNIT_CASE(xe_invalidation_waits_for_submission_and_job),
 	KUNIT_CASE(xe_fault_that_breaks_cow_ends),
 	{}

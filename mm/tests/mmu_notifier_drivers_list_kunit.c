@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * List notifiers in the manner of drivers that are not in the tree:
+ * List notifiers that behave like drivers outside the tree:
  *
- * - i915: a list notifier for the whole process, and an interval notifier for the
- *   time of each binding.
- * - XPMEM: its fault handler calls get_user_pages(), which can break COW and thereby
- *   call the handler's own notifier in the same task; and its callback zaps another
- *   mapping.
+ * - i915: a list notifier for the whole process, and an interval notifier for
+ *   each binding.
+ * - XPMEM: its fault handler calls get_user_pages(), which can break COW and
+ *   thereby call the notifier of the driver in the same task. Its end callback
+ *   zaps another mapping.
  *
- * Documentation/mm/mmu_notifier_api.rst says what each of them relies on.
+ * Documentation/mm/mmu_notifier_api.rst lists what each of them relies on.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -24,7 +24,7 @@
 struct i915_svm {
 	struct mmu_notifier mn;
 	struct mmu_interval_notifier mni;
-	struct mutex mutex;	/* taken by the interval callback, as svm->mutex is */
+	struct mutex mutex;	/* svm->mutex of i915; its callback takes it */
 	int clock;
 	int list_at;
 	int interval_at;
@@ -83,7 +83,7 @@ static void i915_unbind(struct i915_svm *svm)
 	mmu_notifier_unregister(&svm->mn, svm->mn.mm);
 }
 
-/* Its list notifier unbinds the pages, after the sequence was set. */
+/* The list notifier unbinds the pages. The sequence must be set before. */
 static void i915_interval_notifiers_come_before_the_list(struct kunit *test)
 {
 	struct i915_svm svm = {};
@@ -97,7 +97,7 @@ static void i915_interval_notifiers_come_before_the_list(struct kunit *test)
 	i915_unbind(&svm);
 }
 
-/* i915 asks whether the task is exiting, XPMEM which process it belongs to. */
+/* In its callback, i915 checks current->flags, and XPMEM current->tgid. */
 static void i915_callback_runs_in_the_task_of_the_change(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
@@ -121,7 +121,7 @@ static void i915_callback_runs_in_the_task_of_the_change(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* Another thread is in the device's fault handler. */
+/* A fault handler of the device holds the mutex. */
 static void do_hold_mutex(struct mmu_test_thread *thread)
 {
 	struct mmu_test_state *state = thread->test->priv;
@@ -158,7 +158,7 @@ static void i915_refused_range_can_be_tried_again(struct kunit *test)
 struct xpmem {
 	struct mmu_notifier mn;
 	unsigned long base;
-	struct mutex fault_lock;	/* held over get_user_pages(), as att->mutex is */
+	struct mutex fault_lock;	/* att->mutex, held over the lookup */
 	struct mutex lock;		/* protects @page, @seq, @nr_active */
 	struct task_struct *faulting;
 	struct page *page;
@@ -167,7 +167,7 @@ struct xpmem {
 	unsigned int nr_rounds;
 	unsigned int nr_met;
 	bool callback_wants_fault_lock;
-	/* what is attached, by the same process */
+	/* the attachment; in the same process here */
 	struct vm_area_struct *attached;
 	unsigned long attached_at;
 	bool zapping;
@@ -175,8 +175,8 @@ struct xpmem {
 };
 
 /*
- * mutex_lock() would wait for ever here, if the task that is in the callback holds
- * the lock; lockdep sees no dependency in a trylock.
+ * The task may hold the lock already, and mutex_lock() would deadlock. For a
+ * trylock, lockdep records no dependency.
  */
 static void xpmem_meet_fault_lock(struct xpmem *x)
 {
@@ -205,7 +205,7 @@ static int xpmem_start(struct mmu_notifier *mn, const struct mmu_notifier_range 
 	return 0;
 }
 
-/* The attachment goes when the pages have: a change inside of another one's end. */
+/* Zapping the attachment is a change of its own, inside an end callback. */
 static void xpmem_zap_attachment(struct xpmem *x)
 {
 	if (x->zapping) {
@@ -213,7 +213,10 @@ static void xpmem_zap_attachment(struct xpmem *x)
 		return;
 	}
 	x->zapping = true;
-	/* The map of the notifiers is not recursive: lockdep reports this, on stock too. */
+	/*
+	 * Lockdep reports this, as in 6.12: its map of notifiers is not
+	 * recursive.
+	 */
 	lockdep_off();
 	zap_page_range_single(x->attached, x->attached_at, PG(1), NULL);
 	lockdep_on();
@@ -262,7 +265,7 @@ static struct page *xpmem_get_page(struct kunit *test, struct xpmem *x, unsigned
 	return page;
 }
 
-/* Establish the translation unless it collided; the page is held by nobody. */
+/* Returns false if the lookup collided. @page holds no reference. */
 static bool xpmem_translate(struct kunit *test, struct xpmem *x, unsigned int flags)
 {
 	struct page *page;
@@ -282,8 +285,11 @@ static bool xpmem_translate(struct kunit *test, struct xpmem *x, unsigned int fl
 	return done;
 }
 
-/* Why it is forbidden: the task meets its own lock, and what it skips is stale. */
-static void xpmem_lock_held_over_a_fault_is_met_in_the_callback(struct kunit *test)
+/*
+ * The fault breaks COW, so its callback needs a lock that the fault holds. With
+ * a trylock the callback cannot drop the translation, which remains stale.
+ */
+static void xpmem_callback_must_not_take_the_fault_lock(struct kunit *test)
 {
 	struct xpmem x = { .callback_wants_fault_lock = true };
 	struct page *page;
@@ -311,7 +317,7 @@ static void xpmem_fault_that_breaks_cow_ends(struct kunit *test)
 	zero = x.page;
 	KUNIT_EXPECT_NOT_NULL(test, zero);
 	x.nr_rounds = 0;
-	/* A lock that the callback does not take may be held. */
+	/* The fault may hold this lock: the callback does not take it. */
 	mutex_lock(&x.fault_lock);
 	KUNIT_EXPECT_FALSE(test, xpmem_translate(test, &x, FOLL_WRITE));
 	KUNIT_EXPECT_NULL(test, x.page);
@@ -349,7 +355,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(i915_interval_notifiers_come_before_the_list),
 	KUNIT_CASE(i915_callback_runs_in_the_task_of_the_change),
 	KUNIT_CASE(i915_refused_range_can_be_tried_again),
-	KUNIT_CASE(xpmem_lock_held_over_a_fault_is_met_in_the_callback),
+	KUNIT_CASE(xpmem_callback_must_not_take_the_fault_lock),
 	KUNIT_CASE(xpmem_fault_that_breaks_cow_ends),
 	KUNIT_CASE(xpmem_callback_may_zap_another_mapping),
 	{}

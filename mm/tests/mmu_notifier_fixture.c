@@ -18,7 +18,7 @@ void mmu_test_stop(struct completion *entered, struct completion *leave)
 	if (!entered)
 		return;
 	complete(entered);
-	/* A test that failed lets nobody go; its threads have to end all the same. */
+	/* A test that fails does not complete @leave. Its threads must end. */
 	wait_for_completion_timeout(leave, 2 * TEST_TIMEOUT);
 }
 
@@ -183,14 +183,14 @@ void mmu_test_do_register(struct mmu_test_thread *thread)
 	mmu_test_register(thread->test, thread->arg);
 }
 
-/* Until another thread has come so far; with a limit. */
+/* Wait until another thread completes @there. */
 void mmu_test_await(struct kunit *test, struct completion *there)
 {
 	KUNIT_ASSERT_TRUE_MSG(test, wait_for_completion_timeout(there, TEST_TIMEOUT),
-			      "waited in vain");
+			      "timeout");
 }
 
-/* Until somebody waits for @range, which is ours and stays where it is. */
+/* Wait until a task waits for the end of @range, which the caller owns. */
 void mmu_test_wait_awaited(struct kunit *test, struct mmu_notifier_range *range)
 {
 	mmu_test_wait(test, READ_ONCE(range->awaited));
@@ -209,13 +209,13 @@ bool mmu_test_inserted(struct mmu_interval_notifier *mni)
 	return node;
 }
 
-/* Until a removal has taken it out of the tree. */
+/* Wait until another thread has removed the notifier from the tree. */
 void mmu_test_wait_removing(struct kunit *test, struct mmu_test_interval *ti)
 {
 	mmu_test_wait(test, !mmu_test_inserted(&ti->mni));
 }
 
-/* Another thread's invalidation stands in the callback of a notifier of ours. */
+/* Start an invalidation, and return when it blocks in a callback. */
 void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv)
 {
 	struct mmu_test_state *tm = test->priv;
@@ -224,10 +224,10 @@ void mmu_test_enter_callback(struct kunit *test, struct mmu_test_thread *inv)
 	mmu_test_await(test, &tm->entered);
 }
 
-/* As if it had been idle for long: the work runs now and finds it so. */
+/* Simulate that the idle time has passed, and run the disarm work. */
 void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *subs)
 {
-	/* The work owns a reference on the mm, so it must not run uncalled for. */
+	/* Only a queued work has the mm reference that running it drops. */
 	KUNIT_ASSERT_TRUE(test, subs->disarm_pending);
 	spin_lock(&subs->lock);
 	subs->idle_since -= subs->idle_jiffies + 1;
@@ -236,7 +236,7 @@ void mmu_test_age_idle(struct kunit *test, struct mmu_notifier_subscriptions *su
 	flush_delayed_work(&subs->disarm_work);
 }
 
-/* Anonymous memory of the test's own thread, nothing of it present. */
+/* Map anonymous memory in the mm of the test thread. No page is present. */
 unsigned long mmu_test_map(struct kunit *test, unsigned long nr_pages)
 {
 	unsigned long base = kunit_vm_mmap(test, NULL, 0, PG(nr_pages), PROT_READ | PROT_WRITE,
@@ -246,7 +246,10 @@ unsigned long mmu_test_map(struct kunit *test, unsigned long nr_pages)
 	return base;
 }
 
-/* To make it writable is to replace it by a copy, which is a change. */
+/*
+ * Map the zero page. A later write fault replaces it with a copy, and announces
+ * that as a range.
+ */
 void mmu_test_map_zero_page(struct kunit *test, unsigned long addr)
 {
 	KUNIT_ASSERT_EQ(test, 0, fault_in_readable((const char __user *)addr, 1));
@@ -257,7 +260,7 @@ int mmu_test_discard(unsigned long base, unsigned long first_page, unsigned long
 	return do_madvise(current->mm, base + PG(first_page), PG(nr_pages), MADV_DONTNEED);
 }
 
-/* The page that the CPU has at @addr now, writable. */
+/* Fault in @addr for writing, and return the page that is mapped there. */
 struct page *mmu_test_cpu_page(struct kunit *test, unsigned long addr)
 {
 	struct page *page = NULL;

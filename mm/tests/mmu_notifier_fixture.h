@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the KUnit suites of the MMU notifier core share: an mm for each test,
- * subscribers that count what they hear, and threads to meet them. Races are
- * staged with stop points: a callback that waits to be let go, and a look at
- * the active set to see that somebody has come to wait.
+ * Shared by the KUnit suites of the MMU notifier core: an mm for each test,
+ * subscribers that count their callbacks, and threads that run concurrently.
+ *
+ * Tests stage races with stop points. A callback signals @entered and blocks
+ * until the test completes @leave. To see that another thread waits for a
+ * range, a test polls range.awaited.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -20,19 +22,22 @@
 #define PG(n)		((n) * PAGE_SIZE)
 #define TEST_TIMEOUT	(20 * HZ)
 
-/* Until another thread has seen to @_condition; with a limit. */
+/* Poll until @_condition is true. Fails after TEST_TIMEOUT. */
 #define mmu_test_wait(_test, _condition)						\
 do {										\
 	unsigned long __limit = jiffies + TEST_TIMEOUT;				\
 										\
 	while (!(_condition)) {							\
 		KUNIT_ASSERT_TRUE_MSG(_test, time_before(jiffies, __limit),	\
-				      "waited in vain: " #_condition);		\
+				      "timeout: " #_condition);		\
 		usleep_range(100, 200);						\
 	}									\
 } while (0)
 
-/* A list notifier that counts, and can refuse or stop in its callbacks. */
+/*
+ * A list notifier that counts its callbacks. It can refuse non-blockable
+ * ranges, and it can block in the start callback.
+ */
 struct mmu_test_list {
 	struct mmu_notifier mn;
 	int nr_start;
@@ -45,7 +50,7 @@ struct mmu_test_list {
 	struct mmu_notifier_range last;
 };
 
-/* An interval notifier of the same kind. */
+/* The same for an interval notifier. */
 struct mmu_test_interval {
 	struct mmu_interval_notifier mni;
 	int nr_called;
@@ -62,7 +67,7 @@ struct mmu_test_state {
 	struct completion leave;
 };
 
-/* Something that another thread does; waited for with a limit. */
+/* A function that runs in a thread. mmu_test_join() has a timeout. */
 struct mmu_test_thread {
 	struct kunit *test;
 	void (*fn)(struct mmu_test_thread *thread);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * List notifiers: registration, pairs, refusals, exit.
+ * List notifiers: registration, start and end callbacks, refused ranges, exit.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -9,7 +9,7 @@
 
 #include "mmu_notifier_fixture.h"
 
-static void list_notifier_hears_every_range(struct kunit *test)
+static void list_notifier_is_called_for_every_range(struct kunit *test)
 {
 	struct mmu_test_list tl = {};
 
@@ -39,7 +39,7 @@ static void age_callbacks_reach_all(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, a.nr_young);
 	KUNIT_EXPECT_EQ(test, 1, b.nr_young);
 	KUNIT_EXPECT_EQ(test, 0, mmu_notifier_clear_young(mm, PG(1), PG(2)));
-	/* An op that nobody has */
+	/* No notifier has this callback. */
 	KUNIT_EXPECT_EQ(test, 0, mmu_notifier_clear_flush_young(mm, PG(1), PG(2)));
 	mmu_notifier_unregister(&a.mn, mm);
 	mmu_notifier_unregister(&b.mn, mm);
@@ -52,7 +52,7 @@ struct refusal_case {
 };
 
 static const struct refusal_case refusal_cases[] = {
-	{ "nobody", 0, false },	{ "newest", 4, false }, { "middle", 2, false },
+	{ "none", 0, false },	{ "newest", 4, false }, { "middle", 2, false },
 	{ "oldest", 1, false }, { "two", 5, false },	{ "all", 7, false },
 	{ "interval", 0, true }, { "both kinds", 7, true },
 };
@@ -80,11 +80,11 @@ static void refused_start_is_undone_exactly(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, refused, !range.shard);
 	if (!ret)
 		mmu_notifier_invalidate_range_end(&range);
-	/* The newest is asked first, and nobody behind the first refusal. */
+	/* Newest first. Notifiers after the one that refuses are not called. */
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_EQ(test, !c->interval && !(c->list_mask >> i),
 				tl[i].nr_start);
-	/* Nothing stays active: this would wait for it. */
+	/* The refused range is not active: otherwise this would wait for it. */
 	mmu_interval_read_begin(&ti.mni);
 	for (i = 0; i < 3; i++)
 		mmu_notifier_unregister(&tl[i].mn, mmu_test_mm(test));
@@ -103,7 +103,7 @@ static void late_list_notifier_does_not_end_earlier_range(struct kunit *test)
 	mmu_test_run(test, &thread);
 	mmu_test_wait_awaited(test, &range);
 	KUNIT_EXPECT_FALSE(test, completion_done(&thread.done));
-	/* In the list by now, and a new range reaches both. */
+	/* "late" is in the list already: a new range calls both. */
 	mmu_test_invalidate(test, 50, 1);
 	KUNIT_EXPECT_EQ(test, 1, late.nr_start);
 	KUNIT_EXPECT_EQ(test, 1, late.nr_end);
@@ -115,7 +115,7 @@ static void late_list_notifier_does_not_end_earlier_range(struct kunit *test)
 	mmu_notifier_unregister(&first.mn, mmu_test_mm(test));
 }
 
-static void unregister_in_the_middle_of_a_pair(struct kunit *test)
+static void unregister_between_start_and_end(struct kunit *test)
 {
 	struct mmu_test_list gone = {}, stays = {};
 	struct mmu_notifier_range range;
@@ -157,7 +157,7 @@ static void do_exit_mm(struct mmu_test_thread *thread)
 	mmput(thread->arg);
 }
 
-/* The mm exits while a range stands in the callback of the first of two. */
+/* The mm exits while a range calls the first of two notifiers. */
 static void regress_no_end_without_start_across_exit(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
@@ -175,7 +175,7 @@ static void regress_no_end_without_start_across_exit(struct kunit *test)
 	mmu_test_enter_callback(test, &inv);
 	mmu_test_run(test, &leaver);
 	mmu_test_wait(test, hlist_unhashed_lockless(&first.mn.hlist));
-	/* Released, and the page tables stay until the callback returned. */
+	/* Both are released, but exit waits until the callback has returned. */
 	KUNIT_EXPECT_EQ(test, 1, first.nr_release);
 	KUNIT_EXPECT_EQ(test, 1, second.nr_release);
 	KUNIT_EXPECT_FALSE(test, completion_done(&leaver.done));
@@ -190,7 +190,6 @@ static void regress_no_end_without_start_across_exit(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* Two gets share one notifier; it is freed after the second put. */
 static int test_nr_allocated, test_nr_freed;
 
 static struct mmu_notifier *test_alloc_notifier(struct mm_struct *mm)
@@ -260,8 +259,8 @@ static const struct mmu_notifier_ops test_count_ops = {
 	.free_notifier = test_free_notifier,
 };
 
-/* Whether or not the worker has come to take it out of the list. */
-static void nobody_is_called_after_the_last_put(struct kunit *test)
+/* No matter whether the work that frees the notifier has run already. */
+static void no_callback_begins_after_the_last_put(struct kunit *test)
 {
 	struct mmu_notifier *mn;
 	int i;
@@ -278,7 +277,7 @@ static void nobody_is_called_after_the_last_put(struct kunit *test)
 	mmu_notifier_synchronize();
 }
 
-/* An age callback that stands until it is let go; it may not sleep. */
+/* The age callback must not sleep. It spins until the test sets @go. */
 struct test_aged {
 	struct mmu_notifier mn;
 	struct completion *entered;
@@ -346,10 +345,10 @@ static void do_wait_list_empty(struct mmu_test_thread *thread)
 }
 
 /*
- * Exit waits for who unregisters, in the release callback or behind it, though
- * nobody has marked that one's notifier.
+ * Exit waits for all walks of the list, including the one in which unregister
+ * calls the release callback. The end of each of them must wake it.
  */
-static void regress_exit_is_woken_by_every_pin(struct kunit *test)
+static void regress_exit_is_woken_by_every_walk(struct kunit *test)
 {
 	struct mmu_notifier_subscriptions *subs;
 	struct mm_struct *mm = mmu_test_mm(test);
@@ -370,17 +369,17 @@ static void regress_exit_is_woken_by_every_pin(struct kunit *test)
 }
 
 static struct kunit_case test_cases[] = {
-	KUNIT_CASE(list_notifier_hears_every_range),
+	KUNIT_CASE(list_notifier_is_called_for_every_range),
 	KUNIT_CASE(age_callbacks_reach_all),
 	KUNIT_CASE_PARAM(refused_start_is_undone_exactly, refusal_gen_params),
 	KUNIT_CASE(late_list_notifier_does_not_end_earlier_range),
-	KUNIT_CASE(unregister_in_the_middle_of_a_pair),
+	KUNIT_CASE(unregister_between_start_and_end),
 	KUNIT_CASE(exit_releases_once),
 	KUNIT_CASE(regress_no_end_without_start_across_exit),
 	KUNIT_CASE(get_shares_and_last_put_frees),
-	KUNIT_CASE(nobody_is_called_after_the_last_put),
+	KUNIT_CASE(no_callback_begins_after_the_last_put),
 	KUNIT_CASE(unregister_waits_for_its_own_age_callback_only),
-	KUNIT_CASE(regress_exit_is_woken_by_every_pin),
+	KUNIT_CASE(regress_exit_is_woken_by_every_walk),
 	{}
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Ranges: recorded or not, arming and disarming, scopes.
+ * Ranges: when they are recorded, arming and disarming, scoped forms.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -21,7 +21,7 @@ static void unarmed_mm_records_nothing(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, mmu_test_mm(test)->notifier_subscriptions);
 }
 
-static void empty_range_calls_nobody(struct kunit *test)
+static void empty_range_calls_no_notifier(struct kunit *test)
 {
 	struct mmu_test_interval ti = {};
 	struct mmu_test_list tl = {};
@@ -51,7 +51,7 @@ static void idle_mm_is_disarmed(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 	mmu_test_age_idle(test, subs);
 	KUNIT_EXPECT_FALSE(test, mm_has_notifiers(mm));
-	/* In flight across the disarming */
+	/* The mm was disarmed while this range was active. */
 	mmu_notifier_invalidate_range_end(&range);
 	KUNIT_EXPECT_EQ(test, 0, range.shard);
 
@@ -75,14 +75,14 @@ static void mm_in_use_is_not_disarmed(struct kunit *test)
 	mmu_test_age_idle(test, subs);
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 	mmu_notifier_disarm(mm);
-	/* Not yet: it has not been idle for a second. */
+	/* Still armed: the mm has been idle for less than a second. */
 	flush_delayed_work(&subs->disarm_work);
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 	KUNIT_EXPECT_TRUE(test, subs->disarm_pending);
 }
 
-/* As nouveau and test_hmm do. Were it disarmed in between, it would show. */
-static void insert_and_remove_at_every_fault_arm_once(struct kunit *test)
+/* As nouveau and test_hmm do for each fault. The mm must stay armed. */
+static void insert_and_remove_in_a_loop_arm_once(struct kunit *test)
 {
 	struct mmu_test_interval ti = {};
 	int i;
@@ -96,7 +96,7 @@ static void insert_and_remove_at_every_fault_arm_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1000, i);
 }
 
-static void arming_gives_way_to_a_signal(struct kunit *test)
+static void a_signal_interrupts_the_first_arming_only(struct kunit *test)
 {
 	struct mm_struct *mm = mmu_test_mm(test);
 	struct vm_area_struct *vma = vm_area_alloc(mm);
@@ -119,7 +119,7 @@ static void arming_gives_way_to_a_signal(struct kunit *test)
 	mmu_test_insert(test, &ti, 1, 1);
 	mmu_interval_notifier_remove(&ti.mni);
 	mmu_test_age_idle(test, mmu_notifier_subscriptions(mm));
-	/* Again: it cannot fail now. */
+	/* Rearming ignores signals. */
 	set_thread_flag(TIF_SIGPENDING);
 	KUNIT_EXPECT_EQ(test, 0, mmu_notifier_arm(mm));
 	clear_thread_flag(TIF_SIGPENDING);
@@ -136,7 +136,7 @@ static int test_guarded(struct kunit *test, struct mmu_test_list *tl)
 	return tl->nr_start;
 }
 
-/* A scope that ends a function with a value; must compile without a warning. */
+/* Must compile without a warning, although no return follows the scope. */
 static int test_scoped_return(struct kunit *test)
 {
 	scoped_mmu_invalidate(MMU_NOTIFY_CLEAR, 0, mmu_test_mm(test), PG(3), PG(4))
@@ -182,11 +182,11 @@ static void scopes_start_and_end(struct kunit *test)
 
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE(unarmed_mm_records_nothing),
-	KUNIT_CASE(empty_range_calls_nobody),
+	KUNIT_CASE(empty_range_calls_no_notifier),
 	KUNIT_CASE(idle_mm_is_disarmed),
 	KUNIT_CASE(mm_in_use_is_not_disarmed),
-	KUNIT_CASE(insert_and_remove_at_every_fault_arm_once),
-	KUNIT_CASE(arming_gives_way_to_a_signal),
+	KUNIT_CASE(insert_and_remove_in_a_loop_arm_once),
+	KUNIT_CASE(a_signal_interrupts_the_first_arming_only),
 	KUNIT_CASE(scopes_start_and_end),
 	{}
 };

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Consumers in the manner of nvidia-uvm and the i915 backports, which are not in
- * the tree:
+ * Subscribers that behave like nvidia-uvm and the i915 backports, which are not
+ * in the tree:
  *
- * - they switch an mm to interval mode once, by registering NULL, and from then on
- *   insert interval notifiers with the mmap_lock held for reading;
- * - the release callback of their list notifier waits for threads of their own
- *   that read page tables of the same mm;
- * - the callback of an interval notifier ignores MMU_NOTIFY_RELEASE, as everything
- *   is unmapped after it;
- * - a notifier is resized while another one covers the same interval.
+ * - They switch an mm to interval mode by registering NULL. After that they
+ *   insert interval notifiers with the mmap_lock held for reading.
+ * - The release callback of their list notifier waits for a thread that is in
+ *   mmu_interval_read_begin() for the same mm.
+ * - The callback of an interval notifier ignores MMU_NOTIFY_RELEASE, because
+ *   MMU_NOTIFY_UNMAP of the whole address space follows.
+ * - To resize an interval, they remove and insert its notifier while a
+ *   temporary notifier covers the interval.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -36,7 +37,7 @@ static void regress_null_is_interval_mode(struct kunit *test)
 	mmu_interval_notifier_remove(&ti.mni);
 }
 
-/* Drivers do not count who else asked for it: nothing undoes a NULL. */
+/* Interval mode is not undone when other subscribers of the mm have left. */
 static void regress_interval_mode_lasts(struct kunit *test)
 {
 	struct mm_struct *mm = mmu_test_mm(test);
@@ -55,7 +56,7 @@ static void regress_interval_mode_lasts(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mm_has_notifiers(mm));
 }
 
-/* The other order: subscribers were there before the mode was asked for. */
+/* The other order: the mm has subscribers before it enters interval mode. */
 static void regress_interval_mode_comes_last(struct kunit *test)
 {
 	struct mm_struct *mm = mmu_test_mm(test);
@@ -82,7 +83,7 @@ static void regress_insert_under_the_mmap_lock_for_reading(struct kunit *test)
 	mmu_interval_notifier_remove(&ti.mni);
 }
 
-/* A list notifier whose release waits for a reader of the same mm. */
+/* A list notifier whose release callback waits for a reader of the same mm. */
 struct uvm {
 	struct mmu_notifier mn;
 	struct mmu_test_interval ti;
@@ -118,14 +119,14 @@ static void regress_release_may_wait_for_a_reader(struct kunit *test)
 	state->mm = NULL;
 	mmput(mm);
 	KUNIT_EXPECT_TRUE_MSG(test, uvm->returned,
-			      "read_begin waits for the exit that waits for it");
+			      "read_begin and release wait for each other");
 	KUNIT_EXPECT_EQ(test, MMU_NOTIFY_RELEASE, uvm->ti.event);
 	mmu_notifier_unregister(&uvm->mn, mm);
 	mmu_interval_notifier_remove(&uvm->ti.mni);
 	mmdrop(mm);
 }
 
-/* Without an interval notifier exit has a list part only. */
+/* Exit of an mm in interval mode that has list notifiers only. */
 static void release_without_interval_notifiers(struct kunit *test)
 {
 	struct mmu_test_state *state = test->priv;
@@ -146,7 +147,7 @@ static void release_without_interval_notifiers(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* Its callback drops nothing for a release; the unmap is what it acts on. */
+/* Records the events, and like nvidia-uvm does not set the sequence. */
 struct uvm_block {
 	struct mmu_interval_notifier mni;
 	unsigned int nr;
@@ -172,7 +173,7 @@ static const struct mmu_interval_notifier_ops uvm_block_ops = {
 	.invalidate = uvm_block_invalidate,
 };
 
-/* Memory in the test's mm, which no thread of its own runs in. */
+/* Maps a page in the test's mm, in which no task runs. */
 static void do_map(struct mmu_test_thread *thread)
 {
 	unsigned long addr = PG(thread->first_page);
@@ -207,7 +208,7 @@ static void unmap_of_everything_follows_release(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* In place of the one that is resized, a temporary one covers the interval. */
+/* While a notifier is resized, a temporary notifier covers its interval. */
 static void split_leaves_no_gap(struct kunit *test)
 {
 	struct mmu_test_interval old = {}, new = {}, temporary = {};

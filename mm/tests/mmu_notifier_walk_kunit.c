@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Walks of more notifiers than a batch holds, and who leaves meanwhile: from the
- * batch, from where the cursor stands, and from behind it. See mmu_notifier_walk.c.
+ * Walks of more notifiers than fit into a batch, while other notifiers are
+ * removed: from the batch, at the cursor, and past the cursor. See
+ * mmu_notifier_walk.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
 #include "mmu_notifier_fixture.h"
 
-/* Two batches, the second not full. */
+/* Two batches, of which the second is not full. */
 #define NR	(2 * MMU_WALK_BATCH - 3)
 
 struct walk_test {
@@ -24,7 +25,10 @@ static struct walk_test *walk_alloc(struct kunit *test)
 	return wt;
 }
 
-/* Who is called first stops. The tree is in the order of insertion, where all begin alike. */
+/*
+ * The first notifier is a stop point. All intervals are the same, so the walk
+ * calls them in the order of insertion.
+ */
 static struct walk_test *walk_insert_all(struct kunit *test)
 {
 	struct walk_test *wt = walk_alloc(test);
@@ -50,19 +54,19 @@ struct walk_case {
 };
 
 static const struct walk_case walk_cases[] = {
-	{ "nobody", { -1 } },
+	{ "none", { -1 } },
 	{ "next", { 1, -1 } },
 	{ "last_of_batch", { MMU_WALK_BATCH - 1, -1 } },
 	{ "cursor", { MMU_WALK_BATCH, -1 } },
 	{ "cursor_twice", { MMU_WALK_BATCH, MMU_WALK_BATCH + 1, -1 } },
-	{ "behind_cursor", { MMU_WALK_BATCH + 1, -1 } },
+	{ "past_cursor", { MMU_WALK_BATCH + 1, -1 } },
 	{ "last", { NR - 1, -1 } },
 	{ "some", { 2, MMU_WALK_BATCH, NR - 1, -1 } },
 };
 KUNIT_ARRAY_PARAM_DESC(walk, walk_cases, name);
 
-/* Nobody waits: none of those who leave is being called. */
-static void those_who_leave_are_not_called(struct kunit *test)
+/* None of them is being called, so removal does not wait for the callback. */
+static void removed_notifiers_are_not_called(struct kunit *test)
 {
 	struct mmu_test_thread inv = {
 		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
@@ -84,8 +88,8 @@ static void those_who_leave_are_not_called(struct kunit *test)
 			mmu_interval_notifier_remove(&wt->ti[i].mni);
 }
 
-/* All of a batch, and all that the cursor could go on to. */
-static void all_others_leave(struct kunit *test)
+/* The rest of the batch, and everything from the cursor to the end. */
+static void all_others_are_removed(struct kunit *test)
 {
 	struct mmu_test_thread inv = {
 		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
@@ -104,8 +108,7 @@ static void all_others_leave(struct kunit *test)
 	mmu_interval_notifier_remove(&wt->ti[0].mni);
 }
 
-/* In the second batch, too, the one that is being called is waited for. */
-static void one_of_the_second_batch_is_waited_for(struct kunit *test)
+static void remove_waits_for_a_callback_of_the_second_batch(struct kunit *test)
 {
 	struct mmu_test_thread inv = {
 		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
@@ -133,8 +136,8 @@ static void one_of_the_second_batch_is_waited_for(struct kunit *test)
 	}
 }
 
-/* The list is walked twice for a range, and newest first. */
-static void list_notifiers_leave_from_anywhere(struct kunit *test)
+/* The walks of start and of end are separate. Both call the newest first. */
+static void unregistered_list_notifiers_are_not_called(struct kunit *test)
 {
 	struct mmu_test_thread inv = {
 		.fn = mmu_test_do_invalidate, .first_page = 12, .nr_pages = 1,
@@ -163,7 +166,10 @@ static void list_notifiers_leave_from_anywhere(struct kunit *test)
 	}
 }
 
-/* The newest first; those before the one that refuses are told of the end. */
+/*
+ * Newest first. End is called for the notifiers before the one that refuses,
+ * because they have accepted the range.
+ */
 static void refusal_in_the_second_batch_is_undone(struct kunit *test)
 {
 	enum { REFUSES = NR - 1 - MMU_WALK_BATCH - 3 };
@@ -185,10 +191,10 @@ static void refusal_in_the_second_batch_is_undone(struct kunit *test)
 }
 
 static struct kunit_case test_cases[] = {
-	KUNIT_CASE_PARAM(those_who_leave_are_not_called, walk_gen_params),
-	KUNIT_CASE(all_others_leave),
-	KUNIT_CASE(one_of_the_second_batch_is_waited_for),
-	KUNIT_CASE(list_notifiers_leave_from_anywhere),
+	KUNIT_CASE_PARAM(removed_notifiers_are_not_called, walk_gen_params),
+	KUNIT_CASE(all_others_are_removed),
+	KUNIT_CASE(remove_waits_for_a_callback_of_the_second_batch),
+	KUNIT_CASE(unregistered_list_notifiers_are_not_called),
 	KUNIT_CASE(refusal_in_the_second_batch_is_undone),
 	{}
 };
