@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * DEBUG_MMU_NOTIFIER_COVERAGE: what its files share; see mmu_notifier_coverage.c.
+ * DEBUG_MMU_NOTIFIER_COVERAGE: internal declarations. See
+ * mmu_notifier_coverage.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -15,16 +16,16 @@ struct mm_struct;
 enum mmu_coverage_level { MMU_COVERAGE_PTE, MMU_COVERAGE_PMD, MMU_COVERAGE_PUD, MMU_COVERAGE_NONE };
 
 enum mmu_coverage_count {
-	MMU_COVERAGE_COVERED,	/* granted something, and a range covers it */
-	MMU_COVERAGE_JUDGED,	/* recorded, and compared */
-	MMU_COVERAGE_UNLOCKED,	/* changed without its lock: judged as cleared */
+	MMU_COVERAGE_COVERED,	/* a range covers the change */
+	MMU_COVERAGE_JUDGED,	/* not covered: recorded, and compared later */
+	MMU_COVERAGE_UNLOCKED,	/* not covered, no lock: judged as cleared */
 	MMU_COVERAGE_DROPPED,	/* not judged: no room, or lockdep is off */
 	MMU_COVERAGE_MISSED,	/* restrictive and not covered: a bug */
-	MMU_COVERAGE_CAUGHT,	/* the same, because of a suppressed range */
+	MMU_COVERAGE_CAUGHT,	/* missed only because a range is suppressed */
 	MMU_COVERAGE_NR_COUNTS
 };
 
-/* Entries and what they grant: mmu_notifier_coverage_entry.c */
+/* Entries and their rights: mmu_notifier_coverage_entry.c */
 enum mmu_coverage_level mmu_coverage_find(struct mm_struct *mm, unsigned long addr,
 					  const void *entry);
 bool mmu_coverage_extent(unsigned long val, enum mmu_coverage_level level, unsigned long addr,

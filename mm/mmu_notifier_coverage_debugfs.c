@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DEBUG_MMU_NOTIFIER_COVERAGE: its counts, and the site that counts as missing,
- * for debugfs and for tests. See mmu_notifier_coverage.c.
+ * DEBUG_MMU_NOTIFIER_COVERAGE: the counts, and the suppressed site, for debugfs
+ * and for tests. See mmu_notifier_coverage.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -37,17 +37,20 @@ unsigned long mmu_coverage_sum(enum mmu_coverage_count count)
 	return sum;
 }
 
-/* Not atomic for ranges that start meanwhile: they compare unequal. */
+/*
+ * Without a lock. A range that starts meanwhile may read a mixture of both
+ * names. It then equals no site, and the range is not suppressed.
+ */
 void mmu_coverage_suppress(const char *site)
 {
 	strscpy_pad(mmu_coverage_suppressed, site);
 }
 
 /**
- * mmu_notifier_coverage_suppressed() - does this site count as missing?
- * @site: the function that announces a range
+ * mmu_notifier_coverage_suppressed() - are the ranges of this site suppressed?
+ * @site: the name of the function that announces a range
  *
- * Return: true if debugfs says so.
+ * Return: true if this name was written to mmu_notifier/suppress in debugfs.
  */
 bool mmu_notifier_coverage_suppressed(const char *site)
 {

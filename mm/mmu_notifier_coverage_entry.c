@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DEBUG_MMU_NOTIFIER_COVERAGE: where is an entry, what does it grant, and does
- * another value grant less? Entries are handled as values of one type, since
- * hugetlb passes those of all levels as pte_t. What a bit means is asked of the
- * architecture: pte_write(), pte_exec() and pte_dirty() hold for leaves of any level.
- * See mmu_notifier_coverage.c.
+ * DEBUG_MMU_NOTIFIER_COVERAGE: find an entry in the page tables, decode the
+ * rights that it grants, and compare the rights of two values.
+ *
+ * Entries of all levels are handled as unsigned long, since hugetlb passes
+ * those of any level as pte_t. pte_write(), pte_exec() and pte_dirty() are
+ * valid for leaves of all levels. See mmu_notifier_coverage.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -16,7 +17,7 @@
 
 static_assert(sizeof(pte_t) == sizeof(long));
 
-/* What an entry lets its user do. */
+/* The rights that an entry grants, and the page to which it grants them. */
 struct mmu_coverage_rights {
 	bool access;
 	bool write;
@@ -37,7 +38,9 @@ static bool mmu_coverage_is_table(unsigned long val, enum mmu_coverage_level lev
 	}
 }
 
-/* A leaf that user space can use: PROT_NONE and NUMA hints grant nothing. */
+/*
+ * A leaf that user space can access. PROT_NONE and NUMA hints grant no access.
+ */
 static bool mmu_coverage_accessible(unsigned long val, enum mmu_coverage_level level)
 {
 	switch (level) {
@@ -107,7 +110,7 @@ static unsigned int mmu_coverage_table_size(enum mmu_coverage_level level)
 	return level == MMU_COVERAGE_PMD ? PTRS_PER_PTE : PTRS_PER_PMD;
 }
 
-/* Does the table that now stands in for a huge entry grant less anywhere? */
+/* A table has replaced a huge entry. Does any of its entries grant less? */
 static bool mmu_coverage_split_loses(struct mmu_coverage_rights old, unsigned long new,
 				     enum mmu_coverage_level level)
 {
@@ -128,7 +131,10 @@ static bool mmu_coverage_split_loses(struct mmu_coverage_rights old, unsigned lo
 	return false;
 }
 
-/* Does @new grant less than @old? A table that goes grants what is in it. */
+/*
+ * Does @new grant less than @old? Removing or replacing a table always counts
+ * as a loss: mmu_coverage_extent() has found an entry in it that grants access.
+ */
 bool mmu_coverage_restrictive(unsigned long old, unsigned long new,
 			      enum mmu_coverage_level level)
 {
@@ -145,7 +151,10 @@ bool mmu_coverage_restrictive(unsigned long old, unsigned long new,
 	return mmu_coverage_loses(rights, mmu_coverage_decode(new, level));
 }
 
-/* Where is @entry in the page tables, if it is the one for @addr? */
+/*
+ * The level of @entry. MMU_COVERAGE_NONE if the page tables of @mm do not use
+ * it for @addr, for instance because its table is not installed.
+ */
 enum mmu_coverage_level mmu_coverage_find(struct mm_struct *mm, unsigned long addr,
 					  const void *entry)
 {
@@ -160,7 +169,7 @@ enum mmu_coverage_level mmu_coverage_find(struct mm_struct *mm, unsigned long ad
 	if (p4d_none(*p4d) || p4d_bad(*p4d))
 		return MMU_COVERAGE_NONE;
 	pud = pud_offset(p4d, addr);
-	/* With two levels this is the PMD, by another name. */
+	/* With two levels the PUD is folded into the PMD. */
 	if (CONFIG_PGTABLE_LEVELS > 2 && pud == entry)
 		return MMU_COVERAGE_PUD;
 	if (!mmu_coverage_is_table(pud_val(READ_ONCE(*pud)), MMU_COVERAGE_PUD))
@@ -174,14 +183,14 @@ enum mmu_coverage_level mmu_coverage_find(struct mm_struct *mm, unsigned long ad
 }
 
 /**
- * mmu_coverage_extent() - the addresses to which an entry grants access
- * @val: its value
- * @level: which table it is in
- * @addr: an address that it is for
- * @start: lowered to the first address
- * @end: raised to the end of the last one
+ * mmu_coverage_extent() - find the addresses to which an entry grants access
+ * @val: the value of the entry
+ * @level: the level of the entry
+ * @addr: an address that the entry maps
+ * @start: lowered to the first of these addresses
+ * @end: raised to the first address past them
  *
- * Return: false if there is none.
+ * Return: false if the entry, or the table that it points to, grants no access.
  */
 bool mmu_coverage_extent(unsigned long val, enum mmu_coverage_level level, unsigned long addr,
 			 unsigned long *start, unsigned long *end)
@@ -203,7 +212,7 @@ bool mmu_coverage_extent(unsigned long val, enum mmu_coverage_level level, unsig
 	return *start < *end;
 }
 
-/* The lock under which @entry is changed. */
+/* The page-table lock that protects @entry. */
 spinlock_t *mmu_coverage_ptl(struct mm_struct *mm, const void *entry,
 			     enum mmu_coverage_level level)
 {

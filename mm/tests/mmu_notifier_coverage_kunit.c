@@ -16,7 +16,7 @@
 #include "../mmu_notifier_coverage.h"
 #include "mmu_notifier_fixture.h"
 
-/* More entries than the checker can record at once, but less than a table. */
+/* More entries than the checker can record, but fewer than a table has. */
 #define NR_PAGES	200
 
 struct check_state {

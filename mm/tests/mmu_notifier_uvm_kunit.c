@@ -147,7 +147,7 @@ static void release_without_interval_notifiers(struct kunit *test)
 	mmdrop(mm);
 }
 
-/* Records the events, and like nvidia-uvm does not set the sequence. */
+/* Records the events. Sets no sequence, as nvidia-uvm for RELEASE. */
 struct uvm_block {
 	struct mmu_interval_notifier mni;
 	unsigned int nr;
