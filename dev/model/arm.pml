@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Arming (mm/mmu_notifier_arm.c, mm_has_notifiers()): two tasks that change page
- * tables, a subscriber that comes and goes, and the work that disarms.
+ * Arming (mm/mmu_notifier_arm.c, mm_has_notifiers()). Two tasks change page
+ * tables, a subscriber subscribes and unsubscribes repeatedly, and a work
+ * disarms the mm.
  *
- * To be shown: a page that is mapped is the one in the page table; every range
- * that was linked is unlinked by its own end, and no other.
+ * Properties: when the driver maps a page, it is the page in the page table.
+ * The end of a range unlinks it if, and only if, its start has linked it.
  *
  *	pair		mmu_notifier_invalidate_range_start() and _end() with
  *			the lock that the call site holds
  *	subscriber	mmu_notifier_arm() (hold(), then mm_take_all_locks()),
  *			mmu_interval_notifier_insert(), a fault, removal with
  *			mmu_notifier_disarm()
- *	worker		mmu_notifier_disarm_work(), without the second of delay:
- *			it is for speed, and no part of the argument
+ *	worker		mmu_notifier_disarm_work(), without its delay, on which
+ *			correctness does not depend
  *
- * The look at the armed bit is not ordered by itself; the site's lock, which is
- * taken before it, orders it behind what was done under that lock.
+ * The load of the armed bit has no ordering of its own. The lock of the call
+ * site, which is taken before it, orders it after arming, which held that lock.
  */
 #include "order.h"
 
@@ -68,7 +69,7 @@ proctype pair(byte me)
 		:: else
 		fi;
 		d_step {
-			/* The range is on the stack of a function that returns. */
+			/* The range is on a stack: it must not stay linked. */
 			assert(!listed[me]);
 			linked = false;
 			saw = false;
@@ -94,7 +95,7 @@ inline arm()
 	held = armed;
 	if :: held -> users++ :: else fi;
 #else
-	/* mmu_notifier_hold(): under the lock of the subscriptions. */
+	/* mmu_notifier_hold(): under the subscriptions lock. */
 	d_step { held = armed; if :: held -> users++ :: else fi };
 #endif
 	if
@@ -113,7 +114,7 @@ proctype subscriber()
 
 	for (i : 1 .. ROUNDS) {
 		arm();
-		/* Under all shard locks: linking is before or behind it. */
+		/* Under all shard locks: a range is linked before or after. */
 		inserted = true;
 		do
 		:: s = seq;

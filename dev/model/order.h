@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory ordering for the models. A process is not a list of statements but a
- * set of steps; STEP() names those that have to be done before it. Whatever is
- * not named may come earlier or later, as on a machine that keeps no order of
- * its own. So each edge stands for something in the code that orders the two:
+ * Memory ordering for the models. A process is a set of steps, and not a
+ * sequence of statements. STEP() lists the steps that precede a step. All
+ * others may come before or after it, as on a machine that does not keep any
+ * order by itself. Each listed step stands for something in the code that
+ * orders the two:
  *
- *	a lock		comes before what follows it (acquire); an unlock comes
- *			after everything that precedes it (release). An unlock
- *			and the lock of something else that follows are in no
- *			order, which is less than spinlocks promise: with
- *			-DRCTSO the models have that promise too
- *	smp_mb(), an atomic that returns a value
- *			after all before it, before all behind it
- *	a load, and a store or lock behind a branch on its value
- *	data dependencies, and two accesses of one location
+ *	lock		precedes everything that follows it (acquire)
+ *	unlock		follows everything that precedes it (release). By itself
+ *			it is not ordered before a later lock of another
+ *			spinlock. Linux's spinlocks guarantee that order, except
+ *			for a store and a later load (RCtso). With -DRCTSO the
+ *			models have this guarantee
+ *	smp_mb(), and an atomic operation that returns a value
+ *			order everything before it before everything after it
+ *	control dependency
+ *			from a load to a store or a lock after a branch on its
+ *			value
+ *	data dependency, and two accesses of one location
  *
- * A step is visible to all others at once. That is how x86, arm64 and, between
- * locks and full barriers, POWER behave.
+ * A step becomes visible to all processes at the same time. This is true of x86
+ * and arm64, and of POWER between locks and full barriers.
  */
 #define DONE(_ops)	((done & (_ops)) == (_ops))
 
-/* Once, when all of _needs are done and _guard holds. */
+/* Executed once, after all steps in _needs, and when _guard is true. */
 #define STEP(_op, _needs, _guard, _effect)				\
 	:: d_step {							\
 		!(done & (_op)) && DONE(_needs) && (_guard) ->		\
@@ -34,5 +38,5 @@
 #define UNLOCK_LOCK(_ops)	0
 #endif
 
-/* No page is mapped; there are fewer pages than this. */
+/* No page is mapped. Valid page numbers are smaller. */
 #define NONE	9

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Removal of an interval notifier that has posted invalidations
- * (mm/mmu_interval_notifier.c): a walker calls the notifier, may count an invalidation
- * as posted, leaves the notifier, and finishes the invalidation later. The remover waits
- * until no walker calls the notifier, and then until the count is zero.
+ * (mm/mmu_interval_notifier.c). A walker calls the notifier, may count an
+ * invalidation as posted, moves on to the next notifier, and finishes the
+ * invalidation later. The remover waits until no walker calls the notifier, and
+ * then until the count is zero.
  *
- * To be shown: no callback runs after removal returned, nothing of the notifier is
- * touched after that, and removal ends, however often ranges hit.
+ * Properties: after removal has returned, no callback runs and the notifier is
+ * not accessed. Removal ends, no matter how many ranges call the notifier.
  *
- *	walker		mmu_range_call(), mmu_interval_post(), mmu_interval_finish_all(),
- *			mmu_interval_finished()
+ *	walker		mmu_range_call_intervals(), mmu_interval_post(),
+ *			mmu_interval_finish_all(), mmu_interval_finished()
  *	remover		mmu_interval_notifier_remove(), mmu_interval_await()
  *
- * How a walker enters and leaves a notifier is walk.pml's subject; here each is one
- * step. Steps are in program order: the count is changed by atomic operations with
- * barriers, and read with acquire.
+ * Publishing the notifier, and moving on from it, are one step each here.
+ * walk.pml and one.pml model them. Steps are in program order. The decrement of
+ * the count is a full barrier. The increment is relaxed: the release with which
+ * the walker moves on orders it, and the remover reads the count with acquire.
  */
 bool in_tree = true, returned;
 bool at[2];			/* a walker calls the notifier */
 byte running;			/* callbacks */
 byte posted;			/* mmu_interval_notifier.nr_posted */
-bool awaited;			/* and its MMU_INTERVAL_AWAITED */
+bool awaited;			/* MMU_INTERVAL_AWAITED in nr_posted */
 bool awake;
 
 #define CALLBACK							\
@@ -104,7 +106,7 @@ proctype remover()
 #ifndef MUT_NO_COUNT_WAIT
 	if
 	:: seen ->
-		/* One word with the count, so a decrement sees it or is seen. */
+		/* One word with the count, so it is atomic with decrements. */
 		awaited = true;
 		do
 		:: awake = false;
@@ -113,7 +115,7 @@ proctype remover()
 	:: else
 	fi;
 #endif
-	/* For spin, which does not jump into a d_step. */
+	/* spin cannot jump into a d_step. */
 	skip;
 	d_step { returned = true; assert(running == 0) }
 }

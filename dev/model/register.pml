@@ -1,32 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Registration of a list notifier on an armed mm (mm/mmu_notifier.c), while two
- * ranges come and go, each on a shard of its own. The notifier then maps the
- * page in the manner of KVM: no retry by sequence alone, but a count of ranges
- * between start and end.
+ * Registration of a list notifier on an armed mm (mm/mmu_notifier_register.c),
+ * while two ranges start and end, each on a shard of its own. Then the notifier
+ * maps the page as KVM does: it has a sequence, and it counts active ranges.
  *
- * To be shown: a notifier hears the end of a range exactly if it heard the
- * start; and no page is mapped that a range it was not told of takes away.
+ * Properties: the end callback is called for a range if, and only if, the start
+ * callback was called. When the page table changes, the old page is not mapped,
+ * even if the range does not call the notifier.
  *
- *	LOCK..UNLOCK	__mmu_notifier_invalidate_range_start(), which records the epoch
- *			and collects the notifiers to call
- *	START		mmu_range_call()
+ *	LOCK..UNLOCK	__mmu_notifier_invalidate_range_start(): records the
+ *			epoch and collects the notifiers to call
+ *	START		mmu_range_call_list(): the callback, under the driver's
+ *			lock, which is not a step of its own
  *	P		the change
- *	HEAD2 END	__mmu_notifier_invalidate_range_end(): a look at the list
- *			without a lock, and the walk, which takes the shard's
- *	ULOCK..UUNLOCK	mmu_range_unlink()
+ *	HEAD2		__mmu_notifier_invalidate_range_end(): the check of the
+ *			list without a lock
+ *	ULOCK..UUNLOCK	mmu_active_unlink_locked(), in mmu_range_end_list() or
+ *			mmu_range_unlink()
+ *	END		mmu_range_end_list(): the callback. The code collects
+ *			the notifiers between ULOCK and UUNLOCK. Here END reads
+ *			the list later, when it may have more of them
  *
  *	RLOCK..RUNLOCK	mmu_notifier_register_armed(), under all shard locks
  *	NOTE AWAIT	mmu_active_wait_all(), for each shard
+ *
+ * "listed" is the list of ranges of a shard as seen under its lock. "first" is
+ * the head of the same list as seen without the lock.
  */
 #include "order.h"
 
 bool shard_locked[2], listed[2];
-byte nr_active[2];
+byte first[2];
 bool added;
-byte epoch;			/* 0, and 1 with the notifier */
-byte page, mapped = NONE;	/* the driver's */
-byte in_progress, seq;
+byte epoch;			/* 1 after the registration */
+byte page;
+byte mapped = NONE, in_progress, seq;	/* the driver's */
 
 #define LOCK	1
 #define LINK	2
@@ -75,11 +83,11 @@ proctype invalidation(byte me)
 
 	do
 	STEP(LOCK, LOCK_NEEDS, !shard_locked[me], shard_locked[me] = true)
-	STEP(LINK, LOCK, true, listed[me] = true; nr_active[me] = 1)
+	STEP(LINK, LOCK, true, listed[me] = true; first[me] = 1)
 	STEP(NOTEEPOCH, NOTEEPOCH_NEEDS, true, mine = epoch)
 	STEP(HEAD1, LOCK, true, head = added)
 	STEP(UNLOCK, LINK | NOTEEPOCH | HEAD1, true, shard_locked[me] = false)
-	/* The callback takes the driver's lock; leaving it takes the shard's. */
+	/* The driver's lock orders the callback before P (RCtso). */
 	STEP(START, HEAD1 | NOTEEPOCH | UNLOCK, true,
 	     if
 	     :: head && HEARS_START ->
@@ -96,7 +104,7 @@ proctype invalidation(byte me)
 	     fi;
 	     assert(!heard))
 	STEP(ULOCK, P | UNLINK_ORDERS, !shard_locked[me], shard_locked[me] = true)
-	STEP(UNLINK, ULOCK, true, listed[me] = false; nr_active[me] = 0)
+	STEP(UNLINK, ULOCK, true, listed[me] = false; first[me] = 0)
 	STEP(UUNLOCK, UNLINK | P, true, shard_locked[me] = false)
 	:: done == ALL -> break
 	od
@@ -126,15 +134,15 @@ proctype invalidation(byte me)
 #define NOTE_NEEDS	0
 #define GONE(_i)	true
 #elif defined(MUT_WAIT_LOCKLESS)
-/* As read_begin does. It cannot come before the locks of the registration. */
-#define ACTIVE(_i)	(nr_active[_i] != 0)
+/* Without shard locks, as in read_begin, but after RLOCK. */
+#define ACTIVE(_i)	(first[_i] != 0)
 #define CAN_NOTE(_i)	true
 #define NOTE_NEEDS	RLOCK
 #define GONE(_i)	(!listed[_i])
 #else
 #define ACTIVE(_i)	listed[_i]
 #define CAN_NOTE(_i)	(!shard_locked[_i])
-/* The same lock once more. */
+/* The shard locks are taken again, after RUNLOCK. */
 #define NOTE_NEEDS	RUNLOCK
 #define GONE(_i)	(!listed[_i] && !shard_locked[_i])
 #endif

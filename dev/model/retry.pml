@@ -1,56 +1,56 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Collision and retry of interval notifiers (mm/mmu_interval_notifier.c): two
- * invalidations, each on a shard of its own, and a driver that inserts a
- * notifier and faults until it has mapped the page.
+ * Collision and retry of interval notifiers (mm/mmu_interval_notifier.c). Two
+ * invalidations run, each on a shard of its own. A driver inserts a notifier,
+ * and faults until it has mapped the page.
  *
- * To be shown: a page that is mapped is the one in the page table (at M), and
- * when the page table changes the old page is not mapped (at P).
+ * Properties: when the driver maps a page, it is the page in the page table
+ * (M). When the page table changes, the old page is not mapped (P).
  *
  *	LOCK..UNLOCK	__mmu_notifier_invalidate_range_start(), mmu_range_hit()
  *	DLOCK..DUNLOCK	a driver's callback: mmu_interval_set_seq(), unmap
- *	LEAVE		mmu_walk_leave(), under the shard lock again
  *	P		the change, under the page-table lock
  *	ULOCK..UUNLOCK	mmu_range_unlink()
  *
  *	ILOCK..IUNLOCK	mmu_interval_insert_armed()
- *	S MB W K	mmu_interval_read_begin(): the sequence, smp_mb(), and for
- *			each shard the lockless look and, if that finds
- *			something, mmu_active_wait()
+ *	S MB W K	mmu_interval_read_begin(): load the sequence, smp_mb(),
+ *			mmu_active_none() for each shard, and mmu_active_wait()
+ *			for a shard that has a range
  *	R		hmm_range_fault() or the like
  *	CLOCK..CUNLOCK	mmu_interval_read_retry() and the driver's mapping
  *
- * What the shards, the driver's lock and the page-table lock protect is changed
- * in the step that the lock makes safe; K waits until the range that it found
- * is gone, which for one range a shard is what the epoch says.
+ * "listed" is the list of a shard as seen under its lock. "first" is the head
+ * of the same list as seen without the lock. K waits until the range is no
+ * longer listed. Each shard has only one range, so epochs are not needed. The
+ * end of the walk is not a step: mmu_one_end() takes no lock, so it orders
+ * nothing here.
  */
 #include "order.h"
 
 #define NR	2
 
 bool shard_locked[NR], listed[NR];
-byte nr_active[NR];
+byte first[NR];
 bool inserted, driver_locked;
 byte invalidate_seq, mapped = NONE, page;
 
 #define LOCK	1
 #define LINK	2
-#define COUNT	4
+#define FIRST	4
 #define HIT	8
 #define UNLOCK	16
 #define DLOCK	32
 #define SEQ	64
 #define DROP	128
 #define DUNLOCK	256
-#define LEAVE	512
-#define P	1024
-#define ULOCK	2048
-#define DEL	4096
-#define COUNT0	8192
-#define UUNLOCK	16384
-#define LINKED		(LOCK | LINK | COUNT | HIT | UNLOCK)
+#define P	512
+#define ULOCK	1024
+#define DEL	2048
+#define EMPTY	4096
+#define UUNLOCK	8192
+#define LINKED		(LOCK | LINK | FIRST | HIT | UNLOCK)
 #define CALLBACK	(DLOCK | SEQ | DROP | DUNLOCK)
-#define ALL	32767
+#define ALL	16383
 
 #ifdef MUT_SET_SEQ_PLAIN
 #define SEQ_RELEASE	0
@@ -64,20 +64,17 @@ byte invalidate_seq, mapped = NONE, page;
 #define SEQ_LOCK	DLOCK
 #define SEQ_IN_LOCK	SEQ
 #endif
-/* The shard lock comes before what follows; the driver's unlock before it? */
-#define LEAVE_NEEDS	(LINKED | UNLOCK_LOCK(DUNLOCK))
-#define LEAVE_ORDERS	LEAVE
 #ifdef MUT_UNLINK_BEFORE_CHANGE
-#define P_NEEDS		(HIT | LEAVE_ORDERS | UUNLOCK)
-#define COUNT0_RELEASE	0
+#define P_NEEDS		(HIT | UUNLOCK)
+#define EMPTY_RELEASE	0
 #define UUNLOCK_RELEASE	0
 #else
-#define P_NEEDS		(HIT | LEAVE_ORDERS)
+#define P_NEEDS		HIT
 #define UUNLOCK_RELEASE	P
-#ifdef MUT_NR_ACTIVE_PLAIN
-#define COUNT0_RELEASE	0
+#ifdef MUT_FIRST_PLAIN
+#define EMPTY_RELEASE	0
 #else
-#define COUNT0_RELEASE	P
+#define EMPTY_RELEASE	P
 #endif
 #endif
 #ifdef MUT_NO_SET_SEQ
@@ -87,10 +84,10 @@ byte invalidate_seq, mapped = NONE, page;
 #else
 #define SET_SEQ		invalidate_seq = me + 1
 #endif
-#ifdef MUT_NO_COUNT
-#define SET_COUNT	skip
+#ifdef MUT_NO_FIRST
+#define SET_FIRST	skip
 #else
-#define SET_COUNT	nr_active[me] = 1
+#define SET_FIRST	first[me] = 1
 #endif
 #ifdef MUT_TREE_UNLOCKED
 /* Looked up before the range is linked. */
@@ -108,20 +105,19 @@ proctype invalidation(byte me)
 	do
 	STEP(LOCK, LOCK_NEEDS, !shard_locked[me], shard_locked[me] = true)
 	STEP(LINK, LOCK, true, listed[me] = true)
-	STEP(COUNT, LOCK, true, SET_COUNT)
-	/* Nobody to call: these steps are not there. */
-	STEP(HIT, HIT_NEEDS, true, if :: inserted :: else -> done = done | CALLBACK | LEAVE fi)
-	STEP(UNLOCK, LOCK | LINK | COUNT | HIT, true, shard_locked[me] = false)
+	STEP(FIRST, LOCK, true, SET_FIRST)
+	/* Without a notifier there is no callback. */
+	STEP(HIT, HIT_NEEDS, true, if :: inserted :: else -> done = done | CALLBACK fi)
+	STEP(UNLOCK, LOCK | LINK | FIRST | HIT, true, shard_locked[me] = false)
 	STEP(DLOCK, HIT | UNLOCK_LOCK(UNLOCK), !driver_locked, driver_locked = true)
 	STEP(SEQ, HIT | SEQ_LOCK | SEQ_RELEASE, true, SET_SEQ)
 	STEP(DROP, DLOCK, true, mapped = NONE)
 	STEP(DUNLOCK, LINKED | DLOCK | SEQ_IN_LOCK | DROP, true, driver_locked = false)
-	STEP(LEAVE, LEAVE_NEEDS, true, skip)
 	STEP(P, P_NEEDS | UNLOCK_LOCK(DUNLOCK), true, assert(mapped != page); page++)
-	STEP(ULOCK, LINKED | LEAVE_ORDERS | UNLOCK_LOCK(P), !shard_locked[me], shard_locked[me] = true)
+	STEP(ULOCK, LINKED | UNLOCK_LOCK(P), !shard_locked[me], shard_locked[me] = true)
 	STEP(DEL, ULOCK, true, listed[me] = false)
-	STEP(COUNT0, ULOCK | COUNT0_RELEASE, true, nr_active[me] = 0)
-	STEP(UUNLOCK, LINKED | CALLBACK | ULOCK | DEL | COUNT0 | UUNLOCK_RELEASE, true,
+	STEP(EMPTY, ULOCK | EMPTY_RELEASE, true, first[me] = 0)
+	STEP(UUNLOCK, LINKED | CALLBACK | ULOCK | DEL | EMPTY | UUNLOCK_RELEASE, true,
 	     shard_locked[me] = false)
 	:: done == ALL -> break
 	od
@@ -169,10 +165,10 @@ proctype invalidation(byte me)
 #ifdef MUT_NO_WAIT
 #define SEEN(_i)	false
 #else
-#define SEEN(_i)	(nr_active[_i] != 0)
+#define SEEN(_i)	(first[_i] != 0)
 #endif
 
-/* What was read before a lock turned out to be needed is read again. */
+/* If there is a range to wait for, R has to be repeated after the wait. */
 #define LOOK(_i)	if :: SEEN(_i) -> done = done & ~R :: else -> done = done | K(_i) fi
 
 proctype fault()
@@ -204,7 +200,7 @@ proctype fault()
 
 init {
 	atomic {
-		/* The values of insert are even: unlike those of all ranges. */
+		/* Different from the values of all ranges, as on insertion. */
 		invalidate_seq = NONE;
 		run invalidation(0);
 		run invalidation(1);

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A waiter in a storm (mm/mmu_notifier_active.c): two tasks start and end
- * overlapping ranges of one shard for ever, so that at any moment one may be
- * active, and one task waits for those that were active when it came.
+ * A waiter in a storm (mm/mmu_notifier_active.c). Two tasks start and end
+ * overlapping ranges of one shard for ever, so that there may be an active
+ * range at any time. A third task waits for the ranges that were active when it
+ * began.
  *
- * To be shown: the wait ends, and not before those ranges have.
+ * Properties: the wait ends, and it does not end before these ranges have
+ * ended.
  *
  *	storm		mmu_active_link_locked(), mmu_range_unlink()
  *	waiter		mmu_shard_draw(), mmu_shard_waits() in wait_event()
  *
- * The epoch of a range is compared with one that the waiter has recorded; the model
- * keeps the result of that comparison, "older", instead of counters that would grow
- * without end. The lock is fair, as the kernel's are.
+ * The code compares the epoch of a range with the one that the waiter has
+ * recorded. Epochs would grow without limit, so the model stores the result of
+ * the comparison, "older", instead. The lock is fair, as a queued spinlock is.
  */
-chan lock = [3] of { pid };	/* who has it, and who waits, in order */
+chan lock = [3] of { pid };	/* the holder, then the waiters in order */
 bool listed[2], awaited[2], older[2];
 bool awake, over;
 
