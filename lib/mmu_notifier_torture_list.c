@@ -54,7 +54,7 @@ static void torture_list_open(struct torture_list *list,
 	}
 	i = torture_list_find(list, NULL);
 	if (i < 0) {
-		torture_error(session, "%d ranges are open, and none ends", TORTURE_OPEN);
+		torture_error(session, "over %d ranges are open", TORTURE_OPEN);
 		return;
 	}
 	list->open_key[i] = range;
@@ -113,7 +113,7 @@ static int torture_list_start(struct mmu_notifier *mn,
 	torture_enter(&list->sub, "start");
 	torture_count(STARTS);
 	if (range->mm != session->mm || range->start >= range->end)
-		torture_error(session, "start of a range that makes no sense");
+		torture_error(session, "start of a range that is invalid");
 	refused = TORTURE_LISTS_REFUSE && !mmu_notifier_range_blockable(range) &&
 		  torture_chance(session, 8);
 	if (!refused) {
@@ -272,7 +272,7 @@ static void torture_shared_free(struct mmu_notifier *mn)
 	struct torture_list *list = to_list(mn);
 	struct torture_session *session = list->sub.session;
 
-	/* Never subscribed: get has failed after the allocation. */
+	/* Also called if get has failed: then the notifier never subscribed. */
 	if (!READ_ONCE(list->sub.live))
 		torture_error(session, "freed twice");
 	torture_left(&list->sub, "put");
@@ -280,7 +280,7 @@ static void torture_shared_free(struct mmu_notifier *mn)
 	torture_bury(&list->sub);
 	/* Last: at zero, the session is freed. */
 	if (atomic_dec_return(&session->nr_alive) < 0)
-		torture_error(session, "more freed than there were");
+		torture_error(session, "more notifiers freed than allocated");
 }
 
 static const struct mmu_notifier_ops torture_shared_ops = {

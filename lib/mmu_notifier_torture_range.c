@@ -86,7 +86,7 @@ static void torture_let_go(struct torture_session *session, unsigned long held)
 		mutex_unlock(&session->slots[i].life);
 }
 
-/* @range is open: those of @held that it concerns must have been called. */
+/* @range is open: the subscribers of @held that it concerns were called. */
 static void torture_check_heard(struct torture_session *session, unsigned long held,
 				const struct mmu_notifier_range *range)
 {
@@ -100,7 +100,7 @@ static void torture_check_heard(struct torture_session *session, unsigned long h
 		/* Except for devices that walk the page tables of the CPU. */
 		if (list && list->mn.ops->invalidate_range_start &&
 		    !torture_list_has(list, range))
-			torture_error(session, "a list notifier did not hear start");
+			torture_error(session, "start was not called");
 		if (interval && TORTURE_INSERTS_LATE && !READ_ONCE(interval->in_tree))
 			continue;
 		if (interval && range->start <= interval->mni.interval_tree.last &&
@@ -122,7 +122,7 @@ static void torture_check_closed(struct torture_session *session, unsigned long 
 	for_each_set_bit(i, &held, ARRAY_SIZE(session->slots)) {
 		list = slot_list(&session->slots[i]);
 		if (list && torture_list_has(list, range))
-			torture_error(session, "a list notifier did not hear end");
+			torture_error(session, "a range is open after its end");
 	}
 }
 
@@ -187,7 +187,7 @@ static void torture_make_range(struct torture_session *session, struct rnd_state
 	torture_check_closed(session, held, &range);
 }
 
-/* As the OOM reaper makes it. */
+/* With the mmap_lock held for read, as in the OOM reaper. */
 static void torture_locked_range(struct torture_session *session,
 				 struct rnd_state *rnd, unsigned long held)
 {

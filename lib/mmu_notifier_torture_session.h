@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the parts of the MMU notifier torture share. The whole is explained in
- * mmu_notifier_torture.c.
+ * MMU notifier torture: internal declarations. See mmu_notifier_torture.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -19,15 +18,15 @@
 
 #define TORTURE_SLOTS		8	/* of each kind */
 #define TORTURE_WINDOW		64	/* pages that a slot's device can map */
-#define TORTURE_OPEN		32	/* ranges that one list notifier follows */
-#define TORTURE_SEQS		16	/* sequence values that a notifier recalls */
-#define TORTURE_LATE		(30 * HZ)	/* longer than this is never */
+#define TORTURE_OPEN		32	/* open ranges of one list notifier */
+#define TORTURE_SEQS		16	/* sequence values that are kept */
+#define TORTURE_LATE		(30 * HZ)	/* a longer wait is an error */
 
 /*
- * The torture is also built as a module for kernels that do not have this core: what
- * it holds to be true has to be true of the contract, not of one implementation. This
- * is the only place that knows of two cores. It names what the other one has not got,
- * and what it does not promise.
+ * The torture is also built as a module for kernels with another core, since
+ * its rules are those of the API, and not of one implementation. Only this
+ * section depends on the core. It lists what the other core does not have, and
+ * what it does not guarantee.
  */
 #ifdef MMU_NOTIFIER_ARMED
 
@@ -43,7 +42,7 @@ static inline int torture_prepare(struct mm_struct *mm)
 	return 0;
 }
 
-/* An mm that was not armed when a range started does not have it recorded. */
+/* Was the mm armed when @range started? */
 static inline bool torture_recorded(const struct mmu_notifier_range *range)
 {
 	return range->shard;
@@ -51,20 +50,20 @@ static inline bool torture_recorded(const struct mmu_notifier_range *range)
 
 #else
 
-/* Ranges without the mmap_lock need an mm that is known to be armed. */
+/* Ranges without the mmap_lock require mmu_notifier_arm(). */
 #define TORTURE_NEVER							\
 	(BIT_ULL(MMU_TORTURE_POSTED) | BIT_ULL(MMU_TORTURE_RANGES_UNLOCKED) |	\
 	 BIT_ULL(MMU_TORTURE_ARMS) | BIT_ULL(MMU_TORTURE_DISARMS))
-/* Ranges that are open at the same time have one sequence value. */
+/* Ranges that are open at the same time have the same sequence value. */
 #define TORTURE_RANGES_SHARE_SEQ	true
-/* Not in the tree before the ranges are over; until then read_begin waits. */
+/* Insertion is deferred until ranges have ended; read_begin waits for that. */
 #define TORTURE_INSERTS_LATE		true
-/* A notifier that has an end must not refuse. */
+/* A list notifier with an end callback must not refuse. */
 #define TORTURE_LISTS_REFUSE		false
 
 #define torture_phased_ops		torture_interval_ops
 
-/* Ranges are recorded since there was an interval notifier. */
+/* In interval mode all ranges are recorded. */
 static inline int torture_prepare(struct mm_struct *mm)
 {
 	return mmu_notifier_register(NULL, mm);
@@ -89,12 +88,12 @@ static inline void mmu_notifier_disarm(struct mm_struct *mm)
 struct torture_session;
 
 /**
- * struct torture_sub - what all subscribers have
- * @session: whose it is
- * @live: callbacks may run: from before it subscribes until after it left
- * @running: callbacks that run
- * @released: calls of release
- * @quarantine: &torture_session.dead, so that a late callback is recognised
+ * struct torture_sub - the common part of all subscribers
+ * @session: the session
+ * @live: callbacks may run; set before it subscribes, cleared after removal
+ * @running: number of running callbacks
+ * @released: number of calls of release
+ * @quarantine: in &torture_session.dead, so that a late callback is detected
  */
 struct torture_sub {
 	struct torture_session *session;
@@ -108,10 +107,10 @@ struct torture_sub {
  * struct torture_list - a list notifier, registered or shared by get and put
  * @sub: the common part, first
  * @mn: the notifier
- * @handed: a reference of get that a callback is to put, or puts
+ * @handed: &enum torture_handed of a reference that a callback puts, or 0
  * @lock: protects @open
- * @open: ranges that were started and have not ended
- * @open_key: their addresses, by which they are found, or NULL
+ * @open: copies of the open ranges
+ * @open_key: addresses of these ranges; NULL for an unused entry
  */
 struct torture_list {
 	struct torture_sub sub;
@@ -123,15 +122,16 @@ struct torture_list {
 };
 
 /**
- * struct torture_interval - an interval notifier, and the device behind it
+ * struct torture_interval - an interval notifier and its device
  * @sub: the common part, first
  * @mni: the notifier
- * @slot: its place; the slot's device lock protects the fields below
- * @pfns: what the device has mapped, from the interval's first page on: as
- *	hmm_range_fault() gave it, or 0
- * @seqs: sequence values that were set or given, latest at @nr_seqs - 1
- * @nr_seqs: how many there have been
- * @heard: the latest marker of a range that called it
+ * @slot: its slot; the device lock of the slot protects the fields below
+ * @pfns: the mappings of the device, from the first page of the interval:
+ * values of
+ *	hmm_range_fault(), or 0
+ * @seqs: ring of the last sequence values
+ * @nr_seqs: number of sequence values so far
+ * @heard: ID of the last range that called it
  * @in_tree: read_begin has returned since it was inserted
  */
 struct torture_interval {
@@ -151,9 +151,9 @@ static inline struct torture_interval *torture_to_interval(struct mmu_interval_n
 }
 
 /**
- * struct torture_kind - how one kind of subscriber comes and goes
- * @attach: fill an empty slot; its life lock is held
- * @detach: empty it
+ * struct torture_kind - a kind of subscriber
+ * @attach: subscribe, in an empty slot; its life lock is held
+ * @detach: unsubscribe; its life lock is held
  */
 struct torture_kind {
 	void (*attach)(struct torture_slot *slot, struct rnd_state *rnd);
@@ -162,12 +162,15 @@ struct torture_kind {
 
 /**
  * struct torture_slot - a place for a subscriber
- * @session: whose it is
- * @kind: what comes here
- * @life: protects @sub; no callback takes it, so it is held over everything
- * @device: taken by callbacks; protects the device's mappings, and @interval
+ * @session: the session
+ * @kind: the kind of its subscribers
+ * @life: protects @sub. No callback takes it, so it may be held while waiting
+ * for
+ *	callbacks
+ * @device: protects the mappings of the device, and @interval. Callbacks take
+ * it
  * @sub: the subscriber, or NULL
- * @interval: the same, from before it is inserted until after it was removed
+ * @interval: the interval notifier, from its insertion until after its removal
  */
 struct torture_slot {
 	struct torture_session *session;
@@ -179,10 +182,12 @@ struct torture_slot {
 };
 
 /**
- * struct torture_made - the range that the torture itself has open
- * @id: its marker, or 0; the others are valid if it is the same before and after
+ * struct torture_made - an open range that the torture announces
+ * @id: its ID, or 0. @start and @end are valid if @id is the same before and
+ * after
+ *	they are read
  * @start: first address
- * @end: first address behind it
+ * @end: first address past the range
  */
 struct torture_made {
 	unsigned long id;
@@ -190,7 +195,9 @@ struct torture_made {
 	unsigned long end;
 };
 
-/* What one thread is waiting in, for the watchdog; since is 0 if in nothing. */
+/*
+ * For the watchdog: the call that a thread is in, and since when; 0 if in none.
+ */
 struct torture_watch {
 	const char *what;
 	unsigned long since;
@@ -205,25 +212,25 @@ enum torture_thread {
 
 /**
  * struct torture_session - the torture of one mm
- * @mm: which; a reference on mm_count is held
- * @start: of the arena
- * @end: of the arena
- * @quiet: leave the mm alone
- * @may_be_quiet: MMU_TORTURE_QUIET
- * @nr_steps: of TORTURE_SUBSCRIBE, if so
- * @random: source of choices in callbacks
+ * @mm: the mm; a reference on mm_count is held
+ * @start: first address of the arena
+ * @end: first address past the arena
+ * @quiet: the threads pause
+ * @may_be_quiet: MMU_TORTURE_QUIET was given
+ * @nr_steps: steps of TORTURE_SUBSCRIBE, to time the pauses
+ * @random: state for random choices in callbacks
  * @made: the open range of TORTURE_RANGES
- * @slots: places for subscribers; even ones list notifiers, odd ones intervals
- * @shared: what get returned, as long as @nr_refs
- * @nr_refs: references on it that TORTURE_SUBSCRIBE has
- * @nr_alive: shared notifiers that are not freed
+ * @slots: even ones for list notifiers, odd ones for interval notifiers
+ * @shared: the notifier that mmu_notifier_get() returned; valid if @nr_refs
+ * @nr_refs: references to it that TORTURE_SUBSCRIBE holds
+ * @nr_alive: shared notifiers that are not freed yet
  * @lock: protects @dead
- * @dead: subscribers that left, kept for a while
- * @nr_dead: how many
- * @watch: of each thread
+ * @dead: removed subscribers, which are freed later
+ * @nr_dead: number of these
+ * @watch: the state of each thread
  * @tasks: the threads
- * @seed: of the random choices
- * @sessions: the list of all
+ * @seed: seed of the random choices
+ * @sessions: in the list of all sessions
  */
 struct torture_session {
 	struct mm_struct *mm;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * /dev/mmu_notifier_recorder: what an mm's MMU notifiers were told.
+ * /dev/mmu_notifier_recorder: record the MMU notifier callbacks of an mm.
  *
- * Test only: the interface changes with the tests that use it and is no part of
- * the kernel's ABI. Shared with tools/testing/selftests/mm by include path.
+ * For tests only: the interface is not part of the kernel's ABI, and changes
+ * with the tests. tools/testing/selftests/mm includes this file.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -16,7 +16,7 @@
 #define MMU_RECORDER_CALLERS	6
 #define MMU_RECORDER_NAME_LEN	40
 
-/* What one record is about. */
+/* The callback of a record. */
 enum mmu_recorder_kind {
 	MMU_RECORDER_START = 1,		/* the list notifier, start */
 	MMU_RECORDER_END,		/* the list notifier, end */
@@ -30,25 +30,26 @@ enum mmu_recorder_kind {
 #define MMU_RECORDER_BLOCKABLE	0x001
 #define MMU_RECORDER_OWNER	0x002	/* the range has an owner */
 #define MMU_RECORDER_REFUSED	0x004	/* MMU_RECORDER_REFUSE_NONBLOCK */
-#define MMU_RECORDER_UNSTARTED	0x100	/* an end whose start was not heard */
-#define MMU_RECORDER_CHANGED	0x200	/* the range is not what it was */
-#define MMU_RECORDER_REOPENED	0x400	/* a second start of one range */
+#define MMU_RECORDER_UNSTARTED	0x100	/* end without start */
+#define MMU_RECORDER_CHANGED	0x200	/* changed between start and end */
+#define MMU_RECORDER_REOPENED	0x400	/* started twice */
 #define MMU_RECORDER_FOREIGN	0x800	/* ended by another task */
-#define MMU_RECORDER_UNTRACKED	0x1000	/* more are open than can be followed */
+#define MMU_RECORDER_UNTRACKED	0x1000	/* the table of open ranges is full */
 #define MMU_RECORDER_ERRORS	0x1f00
 
 /**
  * struct mmu_recorder_record - one callback
- * @seq: counts the records, from 1; a gap is a record that was lost
- * @pair: START: @seq itself; END: @seq of its START, or 0
+ * @seq: number of the record, from 1; a gap means that records were lost
+ * @pair: START: @seq; END: @seq of the corresponding START, or 0
  * @start: first address
- * @end: first address behind the range
+ * @end: first address past the range
  * @kind: &enum mmu_recorder_kind
- * @event: &enum mmu_notifier_event, where there is one
- * @flags: MMU_RECORDER_BLOCKABLE and so on
- * @tid: whose change it is, in the opener's pid namespace
- * @caller: START and INTERVAL: the function that announces, its caller, and so
- *	on; empty strings at the end
+ * @event: &enum mmu_notifier_event, for kinds that have a range
+ * @flags: MMU_RECORDER_BLOCKABLE and the others above
+ * @tid: the task that makes the change, in the pid namespace of the opener
+ * @caller: START and INTERVAL: the function that announces the range, its
+ * caller,
+ *	and so on; unused entries are empty strings
  */
 struct mmu_recorder_record {
 	__u64 seq;
@@ -63,19 +64,21 @@ struct mmu_recorder_record {
 };
 
 /**
- * struct mmu_recorder_stats - since the last MMU_RECORDER_CLEAR
- * @starts: ranges that were accepted
- * @ends: ends of such ranges
+ * struct mmu_recorder_stats - counts since the last MMU_RECORDER_CLEAR
+ * @starts: accepted ranges
+ * @ends: calls of the end callback for accepted ranges
  * @intervals: calls of the interval notifier
  * @releases: calls of release
  * @errors: records with an error flag
- * @lost: records that found the buffer full
+ * @lost: records that were dropped because the buffer was full
  * @open: ranges that are open now
- * @max_open: most of them at a time, in all threads together
- * @carried: ranges that were open then: @starts lacks them, @ends counts them
- * @unread: records that wait to be read now
+ * @max_open: maximum number of open ranges of all threads
+ * @carried: ranges that were open at MMU_RECORDER_CLEAR; counted in @ends, but
+ *	not in @starts
+ * @unread: records in the buffer
  *
- * One moment's: without errors, @carried + @starts = @ends + @open.
+ * The counts are consistent: without errors, @carried + @starts = @ends +
+ * @open.
  */
 struct mmu_recorder_stats {
 	__u64 starts;
@@ -91,9 +94,9 @@ struct mmu_recorder_stats {
 };
 
 /**
- * struct mmu_recorder_interval - what the interval notifier covers
+ * struct mmu_recorder_interval - the interval of the interval notifier
  * @start: first address
- * @length: in bytes; 0 for no interval notifier
+ * @length: in bytes; 0 removes the notifier
  */
 struct mmu_recorder_interval {
 	__u64 start;
@@ -101,17 +104,17 @@ struct mmu_recorder_interval {
 };
 
 /* For MMU_RECORDER_SET_MODE. */
-#define MMU_RECORDER_REFUSE_NONBLOCK	0x1	/* -EAGAIN where that is allowed */
+#define MMU_RECORDER_REFUSE_NONBLOCK	0x1	/* non-blockable ranges */
 #define MMU_RECORDER_RECORD_YOUNG	0x2	/* otherwise not recorded */
 #define MMU_RECORDER_RECORD_TLB		0x4	/* otherwise not recorded */
 #define MMU_RECORDER_MODES		0x7
 
-/* Drop all records and the statistics; open ranges stay open. */
+/* Drop all records and counts; open ranges stay open. */
 #define MMU_RECORDER_CLEAR		_IO('n', 0x80)
 #define MMU_RECORDER_GET_STATS		_IOR('n', 0x81, struct mmu_recorder_stats)
 #define MMU_RECORDER_SET_INTERVAL	_IOW('n', 0x82, struct mmu_recorder_interval)
 #define MMU_RECORDER_SET_MODE		_IOW('n', 0x83, __u32)
-/* Leave the mm, and record that of this process from now on. */
+/* Unsubscribe from the mm, and subscribe to that of this process. */
 #define MMU_RECORDER_ATTACH		_IOW('n', 0x84, __s32)
 
 #endif /* _MM_MMU_NOTIFIER_RECORDER_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Trace events of the MMU notifier core: who subscribes, and which changes are
- * announced on armed mms. An mm without subscribers leaves no trace.
+ * Trace events of the MMU notifier core: subscriptions, and ranges of armed
+ * mms. There are no events for ranges of other mms.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -14,7 +14,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/tracepoint.h>
 
-/* For perf and others, which print the event by themselves. */
+/* For perf and other programs that format the event in user space. */
 TRACE_DEFINE_ENUM(MMU_NOTIFY_UNMAP);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_CLEAR);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_VMA);
@@ -133,7 +133,9 @@ DEFINE_EVENT(mmu_interval, mmu_interval_remove,
 	TP_PROTO(const struct mmu_interval_notifier *interval_sub),
 	TP_ARGS(interval_sub));
 
-/* Somebody sleeps until the active ranges that overlap [start, last] ended. */
+/*
+ * A task sleeps until the active ranges that overlap [start, last] have ended.
+ */
 TRACE_EVENT(mmu_notifier_wait,
 	TP_PROTO(const struct mm_struct *mm, unsigned long start,
 		 unsigned long last),

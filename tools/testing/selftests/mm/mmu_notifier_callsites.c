@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Does every call site of MMU notifiers announce what it changes?
+ * Does every call site of MMU notifiers announce its change?
  *
- * Each test reaches one site from user space, with a subscriber on the mm
- * (/dev/mmu_notifier_recorder), and wants to find in the record: a start by that
- * function, with its event and exactly its range; the same at the interval
- * notifier; an end for each start. The last test wants all sites of the table
- * in mmu_notifier_callsites.h to have been seen, or to be named with a reason.
+ * Each test reaches a site from user space, with a subscriber on the mm
+ * (/dev/mmu_notifier_recorder). It expects the following callbacks: start, with
+ * the function of the site as caller, its event and exactly its range; the
+ * interval notifier, with the same range; and one end for each start. The last
+ * test expects that each site of the table in mmu_notifier_callsites_log.c was
+ * reached, or has a reason.
  *
  * Needs root, CONFIG_MMU_NOTIFIER_RECORDER, swap, two nodes (numa=fake=2), huge
- * pages, and CONFIG_TEST_HMM. What is missing makes a test skip, and says so.
+ * pages, and CONFIG_TEST_HMM. A test that lacks one of these is skipped, with
+ * the reason.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -49,7 +51,7 @@ FIXTURE_TEARDOWN(callsite)
 	recording_close(&self->rec);
 }
 
-/* Claims a start of the site in this range; each is good for one claim. */
+/* Expect a start of the site with this range. Each start is found only once. */
 #define ASSERT_SITE(_site, _addr, _len)					\
 	ASSERT_NE(NULL, callsite_claim(&self->rec, #_site, _addr, _len))
 
@@ -109,7 +111,7 @@ TEST_F(callsite, mprotect_announces_its_range)
 	ASSERT_SITE(change_pud_range, addr + PAGE, 2 * PAGE);
 }
 
-/* The start of a range is no flag for whether there is one. */
+/* A range that starts at address 0 must be ended, too. */
 TEST_F(callsite, regress_mprotect_of_address_zero_ends_its_range)
 {
 	char *addr = mmap(NULL, 4 * PAGE, RW, PRIVATE | MAP_FIXED, -1, 0);
@@ -202,8 +204,8 @@ TEST_F(callsite, collapse_announces_the_huge_page)
 }
 
 /*
- * A huge page of a file that is mapped by single pages again: with a VMA that
- * does not span it, which is then joined together.
+ * Map a huge page of a file by single pages. The VMA must not span the huge
+ * page when the pages are faulted in. It does so again afterwards.
  */
 static int map_collapsed_by_pages(char *addr, size_t huge)
 {
@@ -325,7 +327,10 @@ TEST_F(callsite, hugetlb_truncation_announces_what_was_cut_off)
 	ASSERT_SITE(unmap_hugepage_range, addr + huge, 2 * huge);
 }
 
-/* Tables are shared by what a PUD covers; a split inside of that ends it. */
+/*
+ * A PMD table covers a whole PUD. Splitting a VMA inside the PUD ends its
+ * sharing.
+ */
 TEST_F(callsite, hugetlb_split_announces_whole_puds)
 {
 	size_t huge = default_huge_page_size();
@@ -339,7 +344,7 @@ TEST_F(callsite, hugetlb_split_announces_whole_puds)
 	twin = map_area(2 * pud, pud, RW, MAP_SHARED | MAP_NORESERVE, fd);
 	ASSERT_NE(NULL, addr);
 	ASSERT_NE(NULL, twin);
-	/* The second one to look at the page takes over the table of the first. */
+	/* The second mapping that faults shares the table of the first. */
 	fill_pages(twin + pud, PAGE, 1);
 	ASSERT_EQ(1, __atomic_load_n(addr + pud, __ATOMIC_RELAXED));
 	WATCH(addr, 2 * pud);
@@ -356,7 +361,9 @@ TEST_F(callsite, ksm_announces_both_pages_and_the_one_replaced)
 		SKIP(return, "%s", callsite_skipped("write_protect_page", "no KSM"));
 	ASSERT_NE(NULL, addr);
 	fill_pages(addr, 2 * PAGE, 42);
-	/* Like each other, and like no page that an earlier run has left to KSM. */
+	/*
+	 * Equal to each other, but to no page that KSM has from an earlier run.
+	 */
 	*(pid_t *)(addr + 64) = getpid();
 	*(pid_t *)(addr + PAGE + 64) = getpid();
 	WATCH(addr, 2 * PAGE);
@@ -364,7 +371,7 @@ TEST_F(callsite, ksm_announces_both_pages_and_the_one_replaced)
 	STOP();
 	ASSERT_SITE(write_protect_page, addr, PAGE);
 	ASSERT_SITE(write_protect_page, addr + PAGE, PAGE);
-	/* Which of them stays is KSM's choice. */
+	/* KSM may replace either page. */
 	if (!callsite_try(&self->rec, "replace_page", addr, PAGE))
 		ASSERT_SITE(replace_page, addr + PAGE, PAGE);
 }
@@ -401,7 +408,7 @@ TEST_F(callsite, reclaim_announces_the_page_it_unmaps)
 
 	ASSERT_NE(NULL, addr);
 	WATCH(addr, 4 * PAGE);
-	/* A page that is on its way to the LRU list of another CPU stays. */
+	/* A page in the LRU batch of another CPU is not reclaimed: retry. */
 	for (i = 0; i < 100 && !pagemap_is_swapped(pagemap, addr + PAGE); i++)
 		ASSERT_EQ(0, madvise(addr + PAGE, PAGE, MADV_PAGEOUT));
 	if (i == 100)
@@ -443,7 +450,9 @@ TEST_F(callsite, exclusive_device_access_is_announced_both_ways)
 	ASSERT_SITE(remove_device_exclusive_entry, addr + PAGE, PAGE);
 }
 
-/* Pages that were never touched are announced a second time: they appear. */
+/*
+ * The second range is for the pages that were not present: they are inserted.
+ */
 TEST_F(callsite, migration_to_a_device_announces_its_range)
 {
 	int fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
@@ -560,7 +569,7 @@ TEST_F(callsite, the_reaper_does_not_sleep_and_can_be_refused)
 	ASSERT_EQ(0, recording_open(&willing));
 	pid = fork_waiting(&go);
 	ASSERT_LT(0, pid);
-	/* The last one to come is the first one that is asked. */
+	/* The subscriber that attaches last is called first. */
 	ASSERT_EQ(0, recording_attach(&self->rec, pid));
 	ASSERT_EQ(0, recording_attach(&willing, pid));
 	ASSERT_EQ(0, stop_at_exit(pid));
@@ -589,7 +598,9 @@ TEST_F(callsite, the_reaper_does_not_sleep_and_can_be_refused)
 	recording_close(&willing);
 }
 
-/* A fixture of its own comes last: it looks at what the tests left behind. */
+/*
+ * A separate fixture runs last. It checks the table that the tests have filled.
+ */
 FIXTURE(table)
 {
 };

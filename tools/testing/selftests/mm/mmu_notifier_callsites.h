@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Call sites of MMU notifiers: the table, and how to look at a recording.
+ * Call sites of MMU notifiers: recordings, the table of sites, and functions
+ * that reach them.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -14,7 +15,7 @@
 
 #include <mm/mmu_notifier_recorder.h>
 
-/* As enum mmu_notifier_event, which user space does not get to see. */
+/* A copy of enum mmu_notifier_event, which is not visible to user space. */
 enum callsite_event {
 	UNMAP,
 	CLEAR,
@@ -28,10 +29,13 @@ enum callsite_event {
 	NR_EVENTS,
 };
 
-/* What one subscriber heard between recording_watch() and recording_stop(). */
+/*
+ * The callbacks of one subscriber between recording_watch() and
+ * recording_stop().
+ */
 struct recording {
 	int fd;
-	__u64 start;		/* of what is watched */
+	__u64 start;		/* the interval of the interval notifier */
 	__u64 end;
 	struct mmu_recorder_stats stats;
 	size_t nr;
@@ -53,7 +57,9 @@ const struct mmu_recorder_record *recording_find(const struct recording *rec,
 						 __u32 kind, __u32 event,
 						 const char *caller);
 
-/* The START of site in exactly this range; each is good for one claim. */
+/*
+ * Find the START of a site with exactly this range. A START is found only once.
+ */
 const struct mmu_recorder_record *
 callsite_try(struct recording *rec, const char *site, const void *addr, size_t len);
 const struct mmu_recorder_record *
@@ -61,7 +67,7 @@ callsite_claim(struct recording *rec, const char *site, const void *addr, size_t
 const char *callsite_skipped(const char *site, const char *why);
 int callsites_report(void);
 
-/* Drivers: each leaves errno behind when it fails. */
+/* Functions that reach call sites. If one fails, errno is set. */
 size_t huge_size(void);
 char *map_area(size_t len, size_t align, int prot, int flags, int fd);
 char *map_anon(size_t nr_pages);
@@ -86,7 +92,7 @@ int mark_idle(const void *addr);
 int stop_at_exit(pid_t pid);
 int mrelease(pid_t pid);
 
-/* For tests with kselftest_harness.h whose fixture has the recording as rec. */
+/* For tests with kselftest_harness.h whose fixture has a recording, rec. */
 #define PAGE		((size_t)psize())
 
 #define WATCH(_addr, _len)	ASSERT_EQ(0, recording_watch(&self->rec, _addr, _len))

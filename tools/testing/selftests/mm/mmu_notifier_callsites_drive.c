@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Call sites of MMU notifiers: what it takes to reach them from user space.
+ * Call sites of MMU notifiers: functions that reach them from user space.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -40,8 +40,8 @@ size_t huge_size(void)
 }
 
 /*
- * A VMA of its own: what surrounds it has other rights, so that the kernel will
- * not merge it with a neighbour and ranges of whole VMAs are known.
+ * Map a separate VMA. Its neighbours have other rights, so the kernel does not
+ * merge them, and the range of the whole VMA is known.
  */
 char *map_area(size_t len, size_t align, int prot, int flags, int fd)
 {
@@ -86,7 +86,7 @@ void fill_pages(char *addr, size_t len, int value)
 		__atomic_store_n(addr + at, value, __ATOMIC_RELAXED);
 }
 
-/* A child that ends when it is told to, and shares all pages until then. */
+/* Create a child that exits at let_go(), and shares all pages until then. */
 pid_t fork_waiting(int *go)
 {
 	int ends[2];
@@ -149,7 +149,7 @@ int userfault_move(int uffd, const void *dst, const void *src, size_t len)
 	return ioctl(uffd, UFFDIO_MOVE, &move);
 }
 
-/* PAGEMAP_SCAN that write-protects what has been written. */
+/* Write-protect the pages that were written, with PAGEMAP_SCAN. */
 int pagemap_protect(const void *addr, size_t len)
 {
 	struct page_region regions[4];
@@ -191,7 +191,7 @@ int move_to_node(const void *addr, int node)
 	return move_one_page(addr, &node);
 }
 
-/* A block device on top of a file: what is mapped of it has to be cleaned. */
+/* Create a block device. Writeback cleans its mapped pages. */
 int loop_open(int backing)
 {
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -219,7 +219,7 @@ void loop_close(int loop)
 	close(loop);
 }
 
-/* A uprobe at an offset of a file, for this process; gone when it is closed. */
+/* Set a uprobe at an offset of a file, for this process, until it is closed. */
 int probe_file(int fd, size_t offset)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr) };
@@ -278,10 +278,12 @@ long file_read_number(const char *path)
 	return number;
 }
 
-/* Let ksmd look at a range, until it has merged something there. */
+/* Run ksmd until it has merged pages of the range. */
 int ksm_merge(char *addr, size_t len)
 {
-	/* Of this process: the machine's counts have those that are gone, for a while. */
+	/*
+	 * The global counts still include pages of processes that have exited.
+	 */
 	const char *merging = "/proc/self/ksm_merging_pages";
 	int i;
 
@@ -298,7 +300,7 @@ int ksm_merge(char *addr, size_t len)
 	return file_write(KSM "run", "0") ?: i == 3000;
 }
 
-/* Clears the accessed state of one page, through /sys/kernel/mm/page_idle. */
+/* Clear the accessed state of one page, through /sys/kernel/mm/page_idle. */
 int mark_idle(const void *addr)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -316,7 +318,7 @@ int mark_idle(const void *addr)
 	return done == sizeof(word) ? 0 : -1;
 }
 
-/* Kill a child, and hold it where it is dying but still has its memory. */
+/* Kill a child, and stop it when it exits but still has its memory. */
 int stop_at_exit(pid_t pid)
 {
 	int status;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Call sites of MMU notifiers: recordings, and which sites were seen in them.
+ * Call sites of MMU notifiers: recordings, and the table of sites that they
+ * contain.
  *
- * The harness forks for each test, so the table of what was seen is shared.
+ * The harness forks for each test, so the table is in shared memory.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -30,9 +31,9 @@ static const char * const kind_names[] = {
 };
 
 /*
- * Each line of the project's list of call sites, in its order. The third is for
- * static functions that a compiler may fold into their callers. A site with a
- * reason is one that this test cannot reach; seeing it anyway is a failure too.
+ * The project's list of call sites, in the same order. A compiler may inline a
+ * static function into one of the callers in folded_into. A site with why_not
+ * cannot be reached by this test; it is a failure if it is reached.
  */
 struct callsite {
 	const char *function;
@@ -96,14 +97,14 @@ struct callsite_seen {
 
 static struct callsite_seen *seen;
 
-/* Before any test, and so before any fork. */
+/* Runs before all tests, and thus before the first fork. */
 static void __attribute__((constructor)) callsites_init(void)
 {
 	seen = mmap(NULL, ARRAY_SIZE(callsites) * sizeof(*seen), PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (seen == MAP_FAILED)
 		abort();
-	/* Tests end by _exit(), which would drop what is buffered. */
+	/* Tests end with _exit(), which does not flush buffers. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
@@ -186,9 +187,10 @@ static int recording_read(struct recording *rec, size_t nr)
 }
 
 /*
- * Kernel threads may be in the middle of a range of ours: let them finish. Who
- * goes on changing the mm appends faster than we read, so this stops at the
- * moment that the statistics are of; the next stop continues from there.
+ * Kernel threads may have open ranges on this mm: wait until they have ended.
+ * Other tasks may append records faster than they are read. So read only the
+ * records that were there when the statistics were taken; the next call reads
+ * the others.
  */
 int recording_stop(struct recording *rec)
 {
@@ -225,8 +227,8 @@ static bool has_end(const struct recording *rec,
 }
 
 /*
- * Each start has its end, and the other way round: the recorder matches them.
- * What was open when the recording began has an end alone, but it has that.
+ * Is there one end for each start? The recorder matches them. A range that was
+ * open when the recording began has an end only.
  */
 bool recording_paired(const struct recording *rec)
 {
@@ -236,7 +238,7 @@ bool recording_paired(const struct recording *rec)
 	       stats->carried + stats->starts == stats->ends;
 }
 
-/* Paired, nothing is missing, and the records say the same. */
+/* Are all ranges paired, no records lost, and do the records agree? */
 bool recording_balanced(const struct recording *rec)
 {
 	size_t i, carried = 0;
@@ -330,7 +332,7 @@ static bool announced_by(const struct mmu_recorder_record *record,
 		return false;
 	if (!strcmp(name, site->function))
 		return true;
-	/* A whole word of the list, then. */
+	/* Otherwise it must be a word of the list. */
 	while (len && folded && *folded) {
 		if (strcspn(folded, " ") == len && !strncmp(folded, name, len))
 			return true;
@@ -340,7 +342,10 @@ static bool announced_by(const struct mmu_recorder_record *record,
 	return false;
 }
 
-/* The interval notifier must have heard the same, if it is concerned at all. */
+/*
+ * If the range overlaps its interval, the interval notifier must have been
+ * called.
+ */
 static bool interval_heard(const struct recording *rec,
 			   const struct mmu_recorder_record *start)
 {
@@ -353,7 +358,7 @@ static bool interval_heard(const struct recording *rec,
 		    rec->records[i].tid == start->tid &&
 		    same_range(&rec->records[i], start))
 			return true;
-	printf("# the interval notifier did not hear of\n");
+	printf("# the interval notifier was not called for\n");
 	record_print(start);
 	return false;
 }
@@ -391,7 +396,7 @@ callsite_claim(struct recording *rec, const char *name, const void *addr, size_t
 
 	if (record)
 		return record;
-	printf("# not heard: %s %s [%#lx, %#lx), but:\n", name,
+	printf("# not announced: %s %s [%#lx, %#lx), but:\n", name,
 	       event_names[callsite_of(name)->event], (unsigned long)addr,
 	       (unsigned long)addr + len);
 	recording_print(rec);
@@ -422,7 +427,7 @@ static void callsite_print(const struct callsite *site,
 		printf("NOT SEEN\n");
 }
 
-/* Prints the table; how many sites are not what it says of them. */
+/* Print the table. Returns the number of sites that differ from it. */
 int callsites_report(void)
 {
 	int wrong = 0;
