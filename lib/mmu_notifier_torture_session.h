@@ -195,9 +195,7 @@ struct torture_made {
 	unsigned long end;
 };
 
-/*
- * For the watchdog: the call that a thread is in, and since when; 0 if in none.
- */
+/* For the watchdog: the call in which a thread waits, and since when, or 0. */
 struct torture_watch {
 	const char *what;
 	unsigned long since;

@@ -38,9 +38,7 @@ static bool mmu_coverage_is_table(unsigned long val, enum mmu_coverage_level lev
 	}
 }
 
-/*
- * A leaf that user space can access. PROT_NONE and NUMA hints grant no access.
- */
+/* A leaf that user space can access; not PROT_NONE and not a NUMA hint. */
 static bool mmu_coverage_accessible(unsigned long val, enum mmu_coverage_level level)
 {
 	switch (level) {

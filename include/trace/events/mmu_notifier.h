@@ -133,9 +133,7 @@ DEFINE_EVENT(mmu_interval, mmu_interval_remove,
 	TP_PROTO(const struct mmu_interval_notifier *interval_sub),
 	TP_ARGS(interval_sub));
 
-/*
- * A task sleeps until the active ranges that overlap [start, last] have ended.
- */
+/* A task sleeps until active ranges that overlap [start, last] have ended. */
 TRACE_EVENT(mmu_notifier_wait,
 	TP_PROTO(const struct mm_struct *mm, unsigned long start,
 		 unsigned long last),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Subscribing to MMU notifiers takes all locks of an mm (mm_take_all_locks()). It may fail
- * because of an allocation. Then the errno says so, and no lock is left behind, neither of
- * the mm nor of the files that other processes map. (KUnit's mm_all_locks has the signals.)
+ * Subscribing to MMU notifiers takes all locks of an mm (mm_take_all_locks()).
+ * If an allocation fails, subscribing must return ENOMEM, and must release all
+ * locks: those of the mm, and those of files that other processes map. KUnit's
+ * mm_all_locks tests signals.
  *
- * Each attempt is made by a fresh child: a second one on the same mm takes no locks.
+ * A new child makes each attempt, because a second subscription to an mm takes
+ * no locks.
  *
  * Needs root, CONFIG_MMU_NOTIFIER_RECORDER and CONFIG_FAILSLAB.
  *
@@ -67,7 +69,7 @@ static int map_page(struct areas *areas, char *addr, int file)
 	       addr;
 }
 
-/* The files take turns, and so does the anon_vma: no neighbours share a lock. */
+/* Files and anonymous memory alternate, so that no neighbours share a lock. */
 static int map_area(struct areas *areas)
 {
 	int i, bad = 0;
@@ -81,7 +83,7 @@ static int map_area(struct areas *areas)
 	return bad;
 }
 
-/* Mapped, and not touched: no huge page is needed. Where there is no hugetlbfs, none. */
+/* Map hugetlb, if there is any. Not accessed, so no huge page is needed. */
 static void map_hugetlb(void)
 {
 	int fd = memfd_create("locks", MFD_HUGETLB);
@@ -114,7 +116,7 @@ FIXTURE_TEARDOWN(locks)
 {
 }
 
-/* Needs every kind of lock; one that was left behind makes it hang. */
+/* Use every kind of lock. Hangs if one was not released. */
 static int use_locks(struct areas *areas)
 {
 	char *at;
@@ -127,7 +129,7 @@ static int use_locks(struct areas *areas)
 		*at = 1;
 		munmap(at, areas->page);
 	}
-	/* Cloning and faulting take the lock of the root. */
+	/* Splitting a VMA takes the lock of its anon_vma root. */
 	if (mprotect(areas->area + 2 * areas->page, areas->page, PROT_READ) ||
 	    mprotect(areas->area + 2 * areas->page, areas->page, RW))
 		return -1;
@@ -144,7 +146,7 @@ static enum outcome subscribe(void)
 	return errno == ENOMEM ? NO_MEMORY : WRONG;
 }
 
-/* An attempt in which the allocation with this number fails. */
+/* Subscribe while the nth allocation fails. */
 static enum outcome try_fail_nth(unsigned int nth)
 {
 	int fd = open("/proc/thread-self/fail-nth", O_RDWR);
@@ -155,7 +157,7 @@ static enum outcome try_fail_nth(unsigned int nth)
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		return WRONG;
 	outcome = subscribe();
-	/* It is counted down to zero, where it fails. */
+	/* The kernel counts down to zero. At zero the allocation has failed. */
 	if (pread(fd, text, sizeof(text) - 1, 0) <= 0 || write(fd, "0", 1) != 1)
 		return WRONG;
 	if (outcome == SUBSCRIBED && !atoi(text))
@@ -163,7 +165,7 @@ static enum outcome try_fail_nth(unsigned int nth)
 	return outcome;
 }
 
-/* In a child. Afterwards both must be able to take all locks. */
+/* Subscribe in a child. Afterwards parent and child use the locks. */
 static enum outcome attempt(struct areas *areas, unsigned int nth)
 {
 	enum outcome outcome;
@@ -181,14 +183,14 @@ static enum outcome attempt(struct areas *areas, unsigned int nth)
 	return outcome;
 }
 
-/* The list of what to lock is not needed: without it, the areas are walked again. */
+/* If the list of locks cannot be allocated, subscribing succeeds without it. */
 TEST_F_TIMEOUT(locks, want_of_memory_leaves_no_lock_behind, 120)
 {
 	struct areas *areas = &self->areas;
 	enum outcome outcome;
 	unsigned int nth;
 
-	/* Quietly: the stack of each failure would look like a bug. */
+	/* Do not print a stack for each failure: it looks like a kernel bug. */
 	if (file_write(FAILSLAB "ignore-gfp-wait", "N") || file_write(FAILSLAB "verbose", "0"))
 		SKIP(return, "no " FAILSLAB);
 	for (nth = 1; nth < 200; nth++) {
@@ -199,7 +201,7 @@ TEST_F_TIMEOUT(locks, want_of_memory_leaves_no_lock_behind, 120)
 	}
 	EXPECT_EQ(0, file_write(FAILSLAB "ignore-gfp-wait", "Y"));
 	EXPECT_EQ(0, file_write(FAILSLAB "verbose", "2"));
-	TH_LOG("%u without memory, %u in spite of that", areas->nr[NO_MEMORY],
+	TH_LOG("%u failed, %u succeeded without memory", areas->nr[NO_MEMORY],
 	       areas->nr[SUBSCRIBED_WITHOUT_MEMORY]);
 	EXPECT_EQ(1, areas->nr[SUBSCRIBED]);
 	EXPECT_LT(0, areas->nr[NO_MEMORY]);

@@ -361,9 +361,7 @@ TEST_F(callsite, ksm_announces_both_pages_and_the_one_replaced)
 		SKIP(return, "%s", callsite_skipped("write_protect_page", "no KSM"));
 	ASSERT_NE(NULL, addr);
 	fill_pages(addr, 2 * PAGE, 42);
-	/*
-	 * Equal to each other, but to no page that KSM has from an earlier run.
-	 */
+	/* Equal to each other, but to no page of an earlier run. */
 	*(pid_t *)(addr + 64) = getpid();
 	*(pid_t *)(addr + PAGE + 64) = getpid();
 	WATCH(addr, 2 * PAGE);
@@ -450,9 +448,7 @@ TEST_F(callsite, exclusive_device_access_is_announced_both_ways)
 	ASSERT_SITE(remove_device_exclusive_entry, addr + PAGE, PAGE);
 }
 
-/*
- * The second range is for the pages that were not present: they are inserted.
- */
+/* The second range is for pages that were not present and are inserted. */
 TEST_F(callsite, migration_to_a_device_announces_its_range)
 {
 	int fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
@@ -598,9 +594,7 @@ TEST_F(callsite, the_reaper_does_not_sleep_and_can_be_refused)
 	recording_close(&willing);
 }
 
-/*
- * A separate fixture runs last. It checks the table that the tests have filled.
- */
+/* A separate fixture runs last: it checks what the tests have reached. */
 FIXTURE(table)
 {
 };

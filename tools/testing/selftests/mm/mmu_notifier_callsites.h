@@ -57,9 +57,7 @@ const struct mmu_recorder_record *recording_find(const struct recording *rec,
 						 __u32 kind, __u32 event,
 						 const char *caller);
 
-/*
- * Find the START of a site with exactly this range. A START is found only once.
- */
+/* Find the START of a site with exactly this range. Found only once. */
 const struct mmu_recorder_record *
 callsite_try(struct recording *rec, const char *site, const void *addr, size_t len);
 const struct mmu_recorder_record *

@@ -281,9 +281,7 @@ long file_read_number(const char *path)
 /* Run ksmd until it has merged pages of the range. */
 int ksm_merge(char *addr, size_t len)
 {
-	/*
-	 * The global counts still include pages of processes that have exited.
-	 */
+	/* The global counts include processes that have exited. */
 	const char *merging = "/proc/self/ksm_merging_pages";
 	int i;
 

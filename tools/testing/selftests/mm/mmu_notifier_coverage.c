@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Would DEBUG_MMU_NOTIFIER_COVERAGE find a call site that does not announce its change?
+ * Does DEBUG_MMU_NOTIFIER_COVERAGE report a call site that does not announce
+ * its change?
  *
- * For each site in turn, in one boot: its ranges are made to count as missing
- * (mmu_notifier/suppress in debugfs), the test of mmu_notifier_callsites that
- * reaches it is run, and the checker must have caught the change. Without
- * anything suppressed the checker must have nothing to say; if it had, the
- * kernel has warned, too.
+ * For each site in turn, this test suppresses its ranges (mmu_notifier/suppress
+ * in debugfs) and runs the test of mmu_notifier_callsites that reaches it. The
+ * checker must then have caught a change. If no site is suppressed, the checker
+ * must not report anything; otherwise the kernel has also printed a warning.
  *
- * Some sites cannot be caught; each is listed with the reason, and is an error
- * if it is caught after all.
+ * Some sites cannot be caught. They are listed with the reason. It is a failure
+ * if one of them is caught.
  *
- * Needs root, debugfs, and what mmu_notifier_callsites needs.
+ * Needs root, debugfs, and everything that mmu_notifier_callsites needs.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -31,7 +31,7 @@
 #define COVERAGE	DEBUGFS "/mmu_notifier/coverage"
 #define SUPPRESS	DEBUGFS "/mmu_notifier/suppress"
 
-/* A site, the test that reaches it, and why the checker cannot see it, if so. */
+/* A site, the test that reaches it, and the reason if it cannot be caught. */
 struct site {
 	const char *function;
 	const char *test;
@@ -101,13 +101,16 @@ static void suppress(const char *function)
 {
 	int fd = open(SUPPRESS, O_WRONLY);
 
-	/* An empty name, too, takes a write to arrive. */
+	/* The newline makes it a write even if the name is empty. */
 	if (fd < 0 || dprintf(fd, "%s\n", function) < 0)
 		ksft_exit_fail_msg("%s: %s\n", SUPPRESS, strerror(errno));
 	close(fd);
 }
 
-/* KSFT_PASS, KSFT_SKIP or KSFT_FAIL, as its own report has it. */
+/*
+ * Returns KSFT_PASS, KSFT_SKIP or KSFT_FAIL, according to the report of the
+ * test.
+ */
 static int run_test(const char *test)
 {
 	char command[4300], line[512];
@@ -152,7 +155,7 @@ static void check_site(const struct site *site)
 		ksft_test_result(caught > 0, "%s is caught\n", site->function);
 }
 
-/* The program of the call sites is built beside this one. */
+/* mmu_notifier_callsites is in the same directory as this program. */
 static void find_callsites(const char *self)
 {
 	const char *slash = strrchr(self, '/');
@@ -178,7 +181,7 @@ int main(int argc, char **argv)
 	ksft_set_plan(ARRAY_SIZE(sites) + 2);
 	for (i = 0; i < ARRAY_SIZE(sites); i++)
 		check_site(&sites[i]);
-	ksft_print_msg("missed %ld, covered %ld, not looked at %ld\n",
+	ksft_print_msg("missed %ld, covered %ld, dropped %ld\n",
 		       read_count("missed"), read_count("covered"), read_count("dropped"));
 	ksft_test_result(read_count("missed") == 0, "nothing else was missed since boot\n");
 	ksft_test_result(read_count("covered") > 0 && read_count("dropped") == 0,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The end of an mm as MMU notifiers see it, aging, and the recorder itself.
+ * MMU notifiers at exit and exec, age callbacks, and the recorder itself.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -34,7 +34,10 @@ FIXTURE_TEARDOWN(recorder)
 	recording_close(&self->rec);
 }
 
-/* The release comes first, then everything is unmapped, which only intervals hear. */
+/*
+ * Release precedes the unmap of everything, for which only intervals are
+ * called.
+ */
 static void check_exit(struct __test_metadata *_metadata, struct recording *rec)
 {
 	const struct mmu_recorder_record *list, *interval, *unmap;
@@ -103,7 +106,7 @@ TEST_F(recorder, aging_asks_the_list_notifier)
 	if (access("/sys/kernel/mm/page_idle/bitmap", W_OK))
 		SKIP(return, "no idle page tracking");
 	ASSERT_EQ(0, recording_set_mode(&self->rec, MMU_RECORDER_RECORD_YOUNG));
-	/* What is still on its way to the LRU lists is passed over. */
+	/* Drains the LRU batches: idle tracking skips pages that are in one. */
 	ASSERT_LE(0, move_to_node(addr, node_of(addr)));
 	WATCH(addr, 4 * PAGE);
 	ASSERT_EQ(0, mark_idle(addr + PAGE));
@@ -132,7 +135,7 @@ TEST_F(recorder, nonsense_is_refused_and_does_no_harm)
 	EXPECT_EQ(ESRCH, errno);
 	EXPECT_EQ(-1, read(fd, &record, sizeof(record) - 1));
 	EXPECT_EQ(EINVAL, errno);
-	/* Still attached, and a record that could not be copied is not lost. */
+	/* Still attached. The record that was not copied is not lost. */
 	ASSERT_EQ(0, ioctl(fd, MMU_RECORDER_CLEAR));
 	ASSERT_EQ(0, munmap(map_anon(1), PAGE));
 	EXPECT_EQ(-1, read(fd, nowhere, sizeof(record)));
@@ -163,7 +166,10 @@ TEST_F(recorder, a_process_may_exit_with_its_recorder_open)
 	EXPECT_EQ(0, status);
 }
 
-/* Changes its mappings until it is killed, or we are gone. */
+/*
+ * Create a child that changes its mappings until it is killed, or the test
+ * exits.
+ */
 static pid_t fork_storm(char *addr, size_t len)
 {
 	pid_t parent = getpid(), pid = fork();
@@ -180,8 +186,9 @@ static pid_t fork_storm(char *addr, size_t len)
 }
 
 /*
- * A storm overruns the buffer if we do not get to run for long enough. That costs
- * records and no counts, and these tell of every pair.
+ * If the test is not scheduled for a while, the buffer overflows. Records are
+ * lost then, but the counts are complete, and still show whether ranges are
+ * paired.
  */
 static void check_storm(struct __test_metadata *_metadata, struct recording *rec)
 {
@@ -209,7 +216,7 @@ TEST_F_TIMEOUT(recorder, subscribers_that_come_and_go_in_a_storm_stay_balanced, 
 		ASSERT_EQ(0, recording_attach(&other, pid));
 		ASSERT_EQ(0, recording_watch(&other, addr, 64 * PAGE));
 		check_storm(_metadata, &other);
-		/* The last of them goes together with the process. */
+		/* Keep the last one until the process has exited. */
 		if (i < 49)
 			recording_close(&other);
 	}
@@ -220,7 +227,7 @@ TEST_F_TIMEOUT(recorder, subscribers_that_come_and_go_in_a_storm_stay_balanced, 
 	recording_close(&other);
 }
 
-/* Its start is not in the recording then, and its end is. */
+/* The recording then has the end of the range, but not its start. */
 TEST_F_TIMEOUT(recorder, regress_recording_begins_in_the_middle_of_a_range, 120)
 {
 	char *addr = map_anon(64);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Torture MMU notifiers: processes that change their mappings in all ways, and
- * end in all ways, while /dev/mmu_notifier_torture subscribes to them at random
- * and checks what its subscribers are told.
+ * Torture MMU notifiers: processes change their mappings, and end, in many
+ * ways. Meanwhile /dev/mmu_notifier_torture subscribes to them at random and
+ * checks the callbacks of its subscribers.
  *
  *	mmu_notifier_torture [-t SECONDS] [-s SEED] [-j PROCESSES]
  *
- * The seed makes the choices the same, not the order in which they meet.
+ * The same seed gives the same choices, but not the same interleaving.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -41,7 +41,7 @@
 #define MAX_PROCESSES	16
 #define NR_THREADS	2
 
-/* How a process comes to its end. */
+/* How a process ends. */
 enum ending {
 	EXITS,
 	EXECS,
@@ -55,7 +55,7 @@ static const char *const ending_names[] = { "exits", "execs", "is killed", "is r
 struct process {
 	pid_t pid;
 	enum ending ending;
-	bool quiet;		/* MMU_TORTURE_QUIET, and time for it */
+	bool quiet;		/* MMU_TORTURE_QUIET; it runs for longer */
 	long long until;	/* ms */
 };
 
@@ -87,7 +87,7 @@ static void *storm(void *arg)
 	return NULL;
 }
 
-/* A child: torture it, and change its mappings until it has to end. */
+/* A child: start a session, and change mappings until the end. */
 static int child_main(struct process *process, unsigned long long child_seed)
 {
 	struct mmu_torture_start start = { .seed = child_seed };
@@ -141,14 +141,14 @@ static void kill_child(struct process *process)
 	int pidfd = syscall(SYS_pidfd_open, process->pid, 0);
 
 	kill(process->pid, SIGKILL);
-	/* It may be gone already, or hold on to its mm for a moment. */
+	/* May fail: the process may have exited, or may still use its mm. */
 	if (process->ending == IS_REAPED && pidfd >= 0)
 		syscall(SYS_process_mrelease, pidfd, 0);
 	if (pidfd >= 0)
 		close(pidfd);
 }
 
-/* Wait for one that has to end; whether it ended as it should. */
+/* Kill a process if it must be killed. Returns 0 if it ended as expected. */
 static int reap(struct process *process)
 {
 	bool kills = process->ending == IS_KILLED || process->ending == IS_REAPED;
@@ -178,7 +178,7 @@ static void file_write(const char *path, const char *text)
 	close(fd);
 }
 
-/* What moves pages behind the processes' backs. */
+/* Make the kernel move and reclaim pages of the processes. */
 static void stir(struct chance *chance)
 {
 	switch (draw(chance, 40)) {
@@ -195,7 +195,7 @@ static void stir(struct chance *chance)
 	}
 }
 
-/* Whether all processes ended as they should. */
+/* Returns true if all processes ended as expected. */
 static bool run(void)
 {
 	struct process processes[MAX_PROCESSES] = {};
@@ -231,8 +231,8 @@ static bool get_stats(struct mmu_torture_stats *stats)
 }
 
 /*
- * What has to happen in a run, unless the kernel says that it never does; the others
- * depend on luck.
+ * Needed counters must not be 0 after a run, unless the kernel says that they
+ * always are. The others depend on chance.
  */
 static const struct counter {
 	const char *name;
@@ -276,7 +276,7 @@ static const struct counter {
 	[MMU_TORTURE_FAULT_FAILURES] = { "fault_failures", false },
 };
 
-/* Whether all that has to happen did. */
+/* Returns true if all that had to happen did. */
 static bool report(const struct mmu_torture_stats *before,
 		   const struct mmu_torture_stats *after)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Changes of an address space, for the torture of MMU notifiers: each picks some
- * pages of the arena. Other threads do the same at the same time, so that any of
- * them may fail, and any access may hit what is not mapped.
+ * MMU notifier torture: changes of an address space. Each change picks pages of
+ * the arena. Threads make changes at the same time, so any change may fail, and
+ * any access may be to an address that is not mapped.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -63,7 +63,7 @@ void catch_bad_accesses(void)
 static struct span draw_span(struct arena *arena, struct chance *chance)
 {
 	size_t nr = arena->len / PAGE;
-	/* Most often where most of the notifiers are. */
+	/* Mostly in the first eighth, where most notifiers are. */
 	size_t first = draw(chance, draw(chance, 4) ? nr / 8 : nr);
 	size_t pages = 1 + draw(chance, draw(chance, 8) ? 24 : 640);
 
@@ -72,7 +72,7 @@ static struct span draw_span(struct arena *arena, struct chance *chance)
 	return (struct span){ arena->addr + first * PAGE, pages * PAGE };
 }
 
-/* Touch one byte a page; whether all of them could be. */
+/* Access one byte of each page. Returns 0 if all accesses succeeded. */
 static int touch(struct span span, int write, int value)
 {
 	char *p;
@@ -121,7 +121,7 @@ static int op_munmap(struct arena *arena, struct chance *chance)
 	struct span span = draw_span(arena, chance);
 	int ret = munmap(span.addr, span.len);
 
-	/* Not for long, as most other changes want something to change. */
+	/* Map it again: most other changes need mapped pages. */
 	return ret ?: map_anon(span);
 }
 
@@ -168,7 +168,7 @@ static int op_mremap(struct arena *arena, struct chance *chance)
 	return map_anon(from);
 }
 
-/* Copy on write, on either side. */
+/* Copy on write, in the parent and in the child. */
 static int op_fork(struct arena *arena, struct chance *chance)
 {
 	struct span span = draw_span(arena, chance);
@@ -226,7 +226,7 @@ MADVISE_OP(mergeable, MADV_MERGEABLE)
 MADVISE_OP(unmergeable, MADV_UNMERGEABLE)
 MADVISE_OP(remove, MADV_REMOVE)
 
-/* @weight: out of the sum of all. */
+/* @weight divided by the sum of all weights is the probability of a change. */
 static const struct op {
 	const char *name;
 	int (*change)(struct arena *arena, struct chance *chance);

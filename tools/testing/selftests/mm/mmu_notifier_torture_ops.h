@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Changes of an address space, for the torture of MMU notifiers.
+ * MMU notifier torture: changes of an address space.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -12,7 +12,7 @@
 #define PAGE		4096UL
 #define HUGE		(2UL << 20)
 
-/* What is changed: shared by all threads of a process. */
+/* The memory that is changed. All threads of a process share it. */
 struct arena {
 	char *addr;
 	size_t len;
@@ -20,7 +20,7 @@ struct arena {
 	int clear_refs;		/* /proc/self/clear_refs */
 };
 
-/* A thread's own source of chance. */
+/* The random state of a thread. */
 struct chance {
 	unsigned long long state;
 };
@@ -31,7 +31,7 @@ int arena_open(struct arena *arena);
 void arena_change(struct arena *arena, struct chance *chance);
 void catch_bad_accesses(void);
 
-/* How often each kind of change succeeded, in all processes. */
+/* The number of successful changes of each kind, in all processes. */
 #define ARENA_MAX_OPS	32
 struct arena_counts {
 	unsigned long done[ARENA_MAX_OPS];
@@ -40,7 +40,7 @@ struct arena_counts {
 extern struct arena_counts *arena_counts;
 size_t arena_nr_ops(void);
 const char *arena_op_name(size_t op);
-/* May a kernel without some feature, or luck, leave it undone? */
+/* May it never succeed, because of a missing feature or by chance? */
 int arena_op_optional(size_t op);
 
 #endif /* _MMU_NOTIFIER_TORTURE_OPS_H */
