@@ -50,7 +50,7 @@ kunit:
 selftest:
 	@$(D)/gate/selftest.py $(CONFIG)
 
-## make oracle [T=globs]        our tests of the notifiers, on stock's: the tests on trial
+## make oracle [T=globs]        our tests of the notifiers, on stock's core
 oracle:
 	@$(D)/gate/selftest.py oracle
 
