@@ -58,14 +58,14 @@ byte mapped = NONE, in_progress, seq;	/* the driver's */
 #define LOCK_NEEDS	0
 #endif
 #ifdef MUT_START_FOR_ALL
-#define HEARS_START	true
+#define CALLS_START	true
 #else
-#define HEARS_START	(mine == 1)
+#define CALLS_START	(mine == 1)
 #endif
 #ifdef MUT_END_FOR_ALL
-#define HEARS_END	true
+#define CALLS_END	true
 #else
-#define HEARS_END	(mine == 1)
+#define CALLS_END	(mine == 1)
 #endif
 #ifdef MUT_END_BEFORE_UNLINK
 #define END_NEEDS	0
@@ -79,7 +79,7 @@ proctype invalidation(byte me)
 {
 	int done = 0;
 	byte mine;
-	bool head, heard;
+	bool head, started;
 
 	do
 	STEP(LOCK, LOCK_NEEDS, !shard_locked[me], shard_locked[me] = true)
@@ -90,19 +90,19 @@ proctype invalidation(byte me)
 	/* The driver's lock orders the callback before P (RCtso). */
 	STEP(START, HEAD1 | NOTEEPOCH | UNLOCK, true,
 	     if
-	     :: head && HEARS_START ->
-		heard = true; in_progress++; mapped = NONE
+	     :: head && CALLS_START ->
+		started = true; in_progress++; mapped = NONE
 	     :: else
 	     fi)
 	STEP(P, START, true, assert(mapped != page); page++)
 	STEP(HEAD2, HEAD1 | START, true, head = added)
 	STEP(END, P | HEAD2 | END_NEEDS, !head || !shard_locked[me],
 	     if
-	     :: head && added && HEARS_END ->
-		assert(heard); heard = false; in_progress--; seq++
+	     :: head && added && CALLS_END ->
+		assert(started); started = false; in_progress--; seq++
 	     :: else
 	     fi;
-	     assert(!heard))
+	     assert(!started))
 	STEP(ULOCK, P | UNLINK_ORDERS, !shard_locked[me], shard_locked[me] = true)
 	STEP(UNLINK, ULOCK, true, listed[me] = false; first[me] = 0)
 	STEP(UUNLOCK, UNLINK | P, true, shard_locked[me] = false)
