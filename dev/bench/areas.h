@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the programs with many areas share: a file, and pages at fixed addresses. */
+/* For programs with many VMAs: a file, and pages at fixed addresses. */
 #ifndef PINLESS_AREAS_H
 #define PINLESS_AREAS_H
 

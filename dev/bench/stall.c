@@ -2,16 +2,17 @@
 /*
  * usage: stall KIND PACE NR FILE
  *
- * What subscribing does to other processes that map the same file, as all map
- * libc. A process maps NR pages of a file one by one, and subscribes and leaves
- * again: KIND is list or interval. Another process, which has nothing but the file
- * in common with it, maps a page of that file again and again meanwhile; its
- * mmap() needs the file's i_mmap_rwsem.
+ * The effect of subscribing on other processes that map the same file, as all
+ * processes map libc. A process maps NR pages of a file one by one, and
+ * repeatedly subscribes and unsubscribes; KIND is list or interval. Another
+ * process, which shares only the file, repeatedly maps a page of it. Its mmap()
+ * takes the file's i_mmap_rwsem.
  *
- *	steady	subscribes every two seconds, and leaves after one
- *	slow	each pause is twice the one before, so that it finds the mm disarmed
+ *	steady	subscribes every two seconds, for one second
+ *	slow	each pause is twice as long as the one before, so that the mm is
+ *		disarmed each time
  *
- * Results go to the benchmark module (FILE), which also makes the subscriber.
+ * The benchmark module (FILE) has the subscriber, and collects the results.
  */
 #define _GNU_SOURCE
 #include <sys/wait.h>
@@ -26,13 +27,13 @@
 
 #define STEADY_ROUNDS	10
 #define SLOW_ROUNDS	9
-/* Longer than this is no cost of mmap() itself, nor of an interrupt in it. */
+/* Neither mmap() itself nor an interrupt takes longer than this. */
 #define STALL_NS	200000
 #define LEAD_US		20000
 
 /*
- * Shared by both processes. The watcher maps the file only while the subscriber is being
- * registered. Its numbers are read when it has ended.
+ * Shared by both processes. The watcher maps the file only while the subscriber
+ * is being registered. Its results are read after it has exited.
  */
 struct shared {
 	int watch;
@@ -172,7 +173,7 @@ int main(int argc, char **argv)
 	if (wait(&status) < 0 || status)
 		errx(1, "the watcher failed");
 	if (!shared->samples)
-		errx(1, "nothing was mapped meanwhile");
+		errx(1, "the watcher has mapped nothing");
 	tell(argv[4], argv[1], argv[2], "worst_us", shared->worst_ns);
 	tell(argv[4], argv[1], argv[2], "count", 1000 * shared->stalls);
 	return 0;

@@ -2,13 +2,13 @@
 /*
  * usage: vmas KIND NR FILE
  *
- * Give a process NR touched VMAs of one page each, and have the benchmark
- * module (FILE) register with it as "KIND.NR". Addresses are fixed, so that
- * two runs are the same.
+ * Create a process with NR VMAs of one accessed page each, and let the
+ * benchmark module (FILE) register a notifier as "KIND.NR". Addresses are
+ * fixed, so that two runs are the same.
  *
  *	anon	private anonymous, with gaps: an anon_vma each
- *	joint	the same without gaps, of alternating rights: one anon_vma
- *	forked	anon in a child of the one that made them, touched by both
+ *	joint	the same without gaps, with alternating rights: one anon_vma
+ *	forked	anon in a child; parent and child have accessed all pages
  *	file	shared mappings of pages of one file
  *	files	shared mappings, 60 of each file
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the parts of the notifier benchmark share. See main.c.
+ * Internal declarations of the notifier benchmark. See main.c.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -10,15 +10,15 @@
 #include <linux/mmu_notifier.h>
 #include <linux/types.h>
 
-/* Interval i covers one page at BENCH_BASE + i * BENCH_STRIDE; then a gap. */
+/* Interval i is one page at BENCH_BASE + i * BENCH_STRIDE. A gap follows. */
 #define BENCH_BASE	0x100000000UL
 #define BENCH_STRIDE	(2 * PAGE_SIZE)
 
 /**
- * struct bench_set - an mm with interval notifiers at regular places
- * @mm: made for this; no task uses it
+ * struct bench_set - an mm with interval notifiers at regular addresses
+ * @mm: the mm; no task uses it
  * @subs: the notifiers
- * @nr: how many of @subs are inserted
+ * @nr: the number of inserted notifiers
  */
 struct bench_set {
 	struct mm_struct *mm;
@@ -28,7 +28,10 @@ struct bench_set {
 
 extern const struct mmu_interval_notifier_ops bench_interval_ops;
 
-/* A list notifier whose callbacks do nothing; and one that also has those of KVM. */
+/*
+ * Start and end callbacks that do nothing; and the same set of callbacks as
+ * KVM.
+ */
 extern const struct mmu_notifier_ops bench_list_ops;
 extern const struct mmu_notifier_ops bench_kvm_ops;
 int bench_list_start(struct mmu_notifier *subscription,
@@ -43,13 +46,13 @@ static inline unsigned long bench_slot(unsigned int i)
 	return BENCH_BASE + i * BENCH_STRIDE;
 }
 
-/* One line of results: @milli is in thousandths of the unit of the row. */
+/* Add a line to the results. @milli is the value in thousandths of its unit. */
 void bench_report(u64 milli, const char *fmt, ...) __printf(2, 3);
 
 int bench_set_make(struct bench_set *set, unsigned int nr);
 void bench_set_free(struct bench_set *set);
 
-/* The commands, see main.c */
+/* The commands; see main.c. */
 int bench_cost(const char *arg);
 int bench_posted(const char *arg);
 int bench_register(const char *arg);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The operations of T=coherence. A plugin of QEMU counts their cache-line transfers,
- * locked operations and barriers (../coherence/plugin.c). All online CPUs take turns
- * (turns.c).
+ * The operations of T=coherence. A QEMU plugin counts their cache-line
+ * transfers, locked operations and barriers (../coherence/plugin.c). All online
+ * CPUs take turns (turns.c).
  *
- * Controls come first: what they cost is known, so they prove the plugin.
+ * Controls run first. Their cost is known, so they verify the plugin.
  *
- * Each CPU has an interval of its own in the mm, and a gap next to it: bench_slot(2 *
- * nr). What CPUs share is the mm's and the core's alone.
+ * Each CPU has its own interval in the mm, at bench_slot(2 * nr), and the gap
+ * after it. So the CPUs share no lines except those of the mm and of the core.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -17,7 +17,7 @@
 #include "bench.h"
 #include "turns.h"
 
-/* What the controls share: each a line. */
+/* Shared by the controls. Each has its own line. */
 static struct {
 	atomic_t atomic ____cacheline_aligned;
 	spinlock_t lock ____cacheline_aligned;
@@ -82,7 +82,7 @@ static int control_xchg(struct turns_cpu *cpu)
 
 static int control_smp_mb(struct turns_cpu *cpu)
 {
-	smp_mb();	/* pairs with nothing: it is counted */
+	smp_mb();	/* only counted, pairs with nothing */
 	return 0;
 }
 
@@ -253,7 +253,7 @@ static int run_list(struct turns *turns, struct mm_struct *mm,
 	return ret;
 }
 
-/* On an mm of its own each, so that none has seen another kind of notifier. */
+/* Each kind uses a new mm, which never had another kind of notifier. */
 static int run_kind(struct turns *turns, unsigned int kind)
 {
 	struct mm_struct *mm = mm_alloc();
@@ -282,7 +282,7 @@ static int run_kind(struct turns *turns, unsigned int kind)
 	return ret;
 }
 
-/* All rows; or with "kvm" those of the writer's mm, which a VM's notifier is on. */
+/* All rows. With "kvm": those for the writer's mm, which runs a VM. */
 int bench_coherence(const char *arg)
 {
 	struct turns *turns = turns_alloc();

@@ -2,11 +2,11 @@
 /*
  * The cost of single operations.
  *
- * Meant for a virtual machine whose clock counts instructions, so that the TSC
- * does. Each value is the mean over a loop with interrupts off, less the mean
- * of the same loop without the operation: what the loop itself, choosing the
- * next address and setting up the range take is in both. Addresses are visited
- * in a scattered but fixed order, so that lookups end in all parts of the tree.
+ * Meant for a virtual machine whose TSC counts instructions. Each value is the
+ * mean of a loop with interrupts disabled, minus the mean of the same loop
+ * without the operation. The loop itself, choosing the next address and
+ * initialising the range are in both. Addresses are used in a scattered but
+ * fixed order, so that lookups end in all parts of the tree.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -24,21 +24,21 @@
 #define COST_MAX_BATCH	1000U
 
 enum cost_op {
-	COST_NOTHING,		/* the loop itself, and setting up the range */
-	COST_NO_INIT,		/* the loop without that */
+	COST_NOTHING,		/* the loop, and initialising the range */
+	COST_NO_INIT,		/* the loop only */
 	COST_PAIR,
 	COST_NESTED,
 	COST_NONBLOCK,
 };
 
 /**
- * struct cost_walk - visits the places of a set in a scattered order
- * @mm: the set's
- * @offset: of a range from the start of the interval: 0 hits, PAGE_SIZE misses
- * @len: of a range
- * @nr: of places
- * @step: coprime to @nr, so that each place is visited once a round
- * @pos: the place that was visited last
+ * struct cost_walk - an iteration over the slots of a set in a scattered order
+ * @mm: the mm of the set
+ * @offset: offset of a range from the slot: 0 hits, PAGE_SIZE misses
+ * @len: length of a range
+ * @nr: number of slots
+ * @step: coprime to @nr, so that each slot is used once in @nr steps
+ * @pos: the slot that was used last
  */
 struct cost_walk {
 	struct mm_struct *mm;
@@ -82,7 +82,7 @@ static __always_inline void cost_do(struct cost_walk *walk, const enum cost_op o
 	if (op == COST_NESTED)
 		mmu_notifier_range_init(&inner, MMU_NOTIFY_CLEAR, 0, walk->mm,
 					start, start + walk->len);
-	/* The range is in memory, as behind the calls of a real site. */
+	/* The range must be in memory, as in a real call site. */
 	barrier_data(&range);
 	barrier_data(&inner);
 	switch (op) {
@@ -110,7 +110,7 @@ static __always_inline void cost_do(struct cost_walk *walk, const enum cost_op o
 	}
 }
 
-/* The TSC over @_loops times @_body, with nothing else in between. */
+/* The TSC difference of @_loops times @_body, with interrupts disabled. */
 #define cost_time(_loops, _body)				\
 ({								\
 	unsigned int __n = (_loops);				\
@@ -129,7 +129,7 @@ static __always_inline void cost_do(struct cost_walk *walk, const enum cost_op o
 	__tsc;							\
 })
 
-/* The same for @_op of a walk, less @_without, in thousandths. */
+/* The cost of @_op minus that of @_without, in thousandths. */
 #define cost_walk_op(_mm, _nr, _offset, _len, _loops, _op, _without)	\
 ({									\
 	struct cost_walk __walk = cost_walk(_mm, _nr, _offset, _len);	\
@@ -149,7 +149,7 @@ static noinline u64 cost_pair(struct mm_struct *mm, unsigned int nr,
 	return cost_walk_op(mm, nr, offset, len, loops, COST_PAIR, COST_NOTHING);
 }
 
-/* What our call sites use, where stock's have a range, init, start and end. */
+/* The scoped form of our call sites; in stock: init, start and end. */
 static __always_inline void cost_do_scoped(struct cost_walk *walk)
 {
 	unsigned long start = cost_next(walk);
@@ -183,7 +183,7 @@ static noinline u64 cost_scoped(struct mm_struct *mm, unsigned int nr)
 	return div_u64(1000 * (with - base), COST_LOOPS);
 }
 
-/* A pair with the setting up of the range. */
+/* A pair, including the initialisation of the range. */
 static noinline u64 cost_site(struct mm_struct *mm, unsigned int nr)
 {
 	return cost_walk_op(mm, nr, PAGE_SIZE, PAGE_SIZE, COST_LOOPS, COST_PAIR,
@@ -213,8 +213,8 @@ static u64 cost_hit(struct mm_struct *mm, unsigned int nr)
 }
 
 /*
- * Insert notifiers and remove them again, a few in comparison with the set:
- * into its gaps, scattered, or behind it.
+ * Insert and remove notifiers, few in comparison with the set: scattered in its
+ * gaps, or after its last interval.
  */
 static noinline int cost_insert_remove(struct bench_set *set, const char *suffix,
 				       bool scattered)
@@ -289,7 +289,7 @@ static int cost_of_set(unsigned int nr)
 	bench_report(cost_hit(set.mm, nr), "hit.%u", nr);
 	bench_report(cost_hit(set.mm, 1), "hit_first.%u", nr);
 	if (nr == 1000) {
-		/* 100 places have 99 gaps between them: 100 are hit. */
+		/* A range of 100 strides overlaps exactly 100 intervals. */
 		bench_report(cost_pair(set.mm, nr - 99, 0, 100 * BENCH_STRIDE, 500),
 			     "hit100.%u", nr);
 		bench_report(cost_nested(set.mm, nr), "nested.%u", nr);
@@ -325,7 +325,10 @@ static const struct mmu_interval_notifier_ops driver_ops = {
 	.invalidate = driver_invalidate,
 };
 
-/* A notifier for each fault, and nothing else on the mm: the nouveau pattern. */
+/*
+ * The only notifier of the mm is inserted and removed for each fault, as in
+ * nouveau.
+ */
 static int cost_alone(struct bench_set *set)
 {
 	struct mmu_interval_notifier sub;
@@ -410,7 +413,7 @@ int bench_cost(const char *arg)
 	return ret;
 }
 
-/* How long an mm with the writer's VMAs takes to get its first subscriber. */
+/* The cost of the first subscriber of an mm with the writer's VMAs. */
 int bench_register(const char *arg)
 {
 	struct mmu_notifier list = { .ops = &bench_list_ops }, second = { .ops = &bench_list_ops };
@@ -428,7 +431,7 @@ int bench_register(const char *arg)
 	if (ret)
 		return ret;
 
-	/* The first interval notifier, when all others have long left. */
+	/* The first interval notifier, after the mm was disarmed. */
 	msleep(3000);
 	late_cost = cost_time(1, ret = mmu_interval_notifier_insert(&sub, current->mm,
 								    BENCH_BASE, PAGE_SIZE,

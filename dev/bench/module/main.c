@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Benchmark of MMU notifiers: a module that is built from one source against
- * the stock tree and ours.
+ * Benchmark of MMU notifiers: a module that is built from the same source for
+ * the stock tree and for ours.
  *
- * A command is written to debugfs/notifier_bench and runs in the context of the
- * writer; its results are lines "<row> <value>" that are read from the same
- * file. What the rows mean, and their units, is in dev/bench/rows.py.
+ * A command that is written to debugfs/notifier_bench runs in the context of
+ * the writer. Its results are lines "<row> <value>", which are read from the
+ * same file. dev/bench/rows.py describes the rows and their units.
  *
  *	cost		instructions of single operations, on one CPU
- *	posted		instructions of a removal beside what a range has posted
+ *	posted		instructions of a removal while others are posted
  *	register <row>	instructions of registering with the writer's mm
- *	storm		waiting while others invalidate, on two CPUs
- *	unregister	unregistering while another mm's notifier sleeps
+ *	storm		waiting on one CPU while another invalidates
+ *	unregister	unregistering while a callback of another mm sleeps
  *	pairs		throughput of start and end on one and two CPUs
  *	teardown	unregister and put of subscribers like KVM, with all waits
- *	subscribe KIND	give the writer's mm a list or an interval notifier
- *	unsubscribe KIND	take it away again
- *	report N ROW	a result of the writer's own, in thousandths
- *	coherence [kvm]	operations for QEMU's plugin, all CPUs taking turns
+ *	subscribe KIND	add a list or an interval notifier to the writer's mm
+ *	unsubscribe KIND	remove it
+ *	report N ROW	add a result of the writer, in thousandths
+ *	coherence [kvm]	operations for the QEMU plugin; all CPUs take turns
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -57,7 +57,7 @@ static char *bench_text;
 static size_t bench_len;
 static struct dentry *bench_file;
 
-/* All that the protocol demands of a callback. */
+/* A callback must at least do this. */
 static bool bench_invalidate(struct mmu_interval_notifier *interval_sub,
 			     const struct mmu_notifier_range *range,
 			     unsigned long cur_seq)
@@ -105,11 +105,11 @@ void bench_report(u64 milli, const char *fmt, ...)
 }
 
 /**
- * bench_set_make() - an mm with @nr interval notifiers
- * @set: filled in
- * @nr: 0 is fine: the mm then has never had a subscriber
+ * bench_set_make() - create an mm with @nr interval notifiers
+ * @set: the set
+ * @nr: number of notifiers; 0 for an mm that never had a subscriber
  *
- * Return: 0 or an errno with nothing left behind.
+ * Return: 0, or an errno; then nothing is allocated.
  */
 int bench_set_make(struct bench_set *set, unsigned int nr)
 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Removal of notifiers while a range has posted the invalidations of many others and
- * has not finished them: what a worker does that frees what a large munmap emptied.
+ * Removal of notifiers while a range has posted invalidations of many others. A
+ * work that frees the objects of a large munmap() does this.
  *
- * Where there are no two phases a notifier is done with when its callback returned, so
- * the peer is removal beside as many notifiers, with nothing under way.
+ * In a core without two phases nothing is posted, so the corresponding value is
+ * that of removal with the same number of notifiers and no active range.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -42,7 +42,10 @@ struct posted_sub {
 	struct mmu_interval_notifier_finish finish;
 };
 
-/* The finish of @stop lets a thread remove, and waits for it. */
+/*
+ * The finish callback of @stop lets a thread remove notifiers, and waits for
+ * it.
+ */
 struct posted_set {
 	struct mm_struct *mm;
 	struct posted_sub *subs, *stop;
@@ -74,7 +77,7 @@ static const struct mmu_interval_notifier_ops posted_ops = {
 	.invalidate_finish = posted_finish,
 };
 
-/* What was posted last is finished first: these are at the end. */
+/* Posted last, and therefore finished first: their notifiers can be removed. */
 static int posted_remover(void *unused)
 {
 	wait_for_completion(&posted.go);
@@ -107,7 +110,7 @@ static int posted_measure(unsigned int nr)
 	return 0;
 }
 
-/* A set that could not be measured stays: its notifiers are in it. */
+/* If the measurement fails, the set is not freed: notifiers may be inserted. */
 static int posted_size(unsigned int nr)
 {
 	int ret;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What one CPU's invalidations do to another CPU, in wall-clock time.
+ * The effect of invalidations of one CPU on another CPU, in wall-clock time.
  *
- * Meant for two CPUs that nothing else runs on: CPU 0 has the thread that
- * invalidates, CPU 1 the one that is measured.
+ * Meant for two CPUs on which nothing else runs. CPU 0 has the thread that
+ * invalidates, and CPU 1 the thread that is measured.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -26,14 +26,14 @@
 #define PAIRS_BATCH	64
 
 /**
- * struct smp_thread - a thread on a CPU of its own
+ * struct smp_thread - a thread that is bound to a CPU
  * @task: the thread; stopped by kthread_stop()
- * @mm: what it works on
- * @set: the notifiers in it, or NULL
- * @first: the first slot that is its own
- * @count: what it has done so far
- * @nsecs: how long that took, in all
- * @samples: how long each took
+ * @mm: the mm on which it operates
+ * @set: the notifiers of the mm, or NULL
+ * @first: the first slot that only this thread uses
+ * @count: number of operations
+ * @nsecs: their total time
+ * @samples: the time of each operation
  */
 struct smp_thread {
 	struct task_struct *task;
@@ -54,7 +54,7 @@ static int smp_start(struct smp_thread *thread, int (*fn)(void *), int cpu,
 	kthread_bind(thread->task, cpu);
 	if (realtime)
 		sched_set_fifo(thread->task);
-	/* It is stopped in any case, also if it has finished by then. */
+	/* smp_stop() stops it, even if it has finished before. */
 	get_task_struct(thread->task);
 	wake_up_process(thread->task);
 	return 0;
@@ -66,7 +66,7 @@ static void smp_stop(struct smp_thread *thread)
 	put_task_struct(thread->task);
 }
 
-/* Until kthread_stop(): a thread function must not return before. */
+/* Wait for kthread_stop(). A thread function must not return before. */
 static void smp_park(void)
 {
 	while (!kthread_should_stop())
@@ -83,8 +83,8 @@ static void range_at(struct mmu_notifier_range *range, struct mm_struct *mm,
 }
 
 /*
- * The storm: from the first start to the last end, at least one range is
- * active. All of them hit a notifier, of the first two of the set.
+ * The storm: at least one range is active from the first start to the last end.
+ * The ranges alternately hit the first two notifiers of the set.
  */
 static int storm_fn(void *data)
 {
@@ -111,13 +111,13 @@ static void storm_sample(struct smp_thread *thread, ktime_t start)
 		return;
 	thread->samples[thread->count] = min_t(s64, U32_MAX,
 					       ktime_to_ns(ktime_sub(ktime_get(), start)));
-	/* Pairs with the acquire in storm_round(): the sample is there. */
+	/* Pairs with the acquire in storm_round(), which reads the samples. */
 	smp_store_release(&thread->count, thread->count + 1);
 }
 
 /*
- * A fault of the device: its interval, the last of the set, has just been
- * invalidated, which is over, and is looked at again.
+ * A fault of the device in the last interval of the set. The interval has just
+ * been invalidated, and this range has ended.
  */
 static int storm_read_fn(void *data)
 {
@@ -137,7 +137,7 @@ static int storm_read_fn(void *data)
 	return 0;
 }
 
-/* Remove the notifiers one by one, from the last. */
+/* Remove the notifiers one by one, the last one first. */
 static int storm_remove_fn(void *data)
 {
 	struct smp_thread *thread = data;
@@ -190,7 +190,10 @@ static int storm_round(const char *name, int (*fn)(void *), unsigned int round,
 		/* Pairs with the release in storm_sample(). */
 		returned = smp_load_acquire(&victim.count);
 	}
-	/* First the storm: who waits for its end could not be stopped before. */
+	/*
+	 * Stop the storm first: otherwise the other thread may wait for its
+	 * ranges.
+	 */
 	smp_stop(&storm);
 	if (!ret)
 		smp_stop(&victim);
@@ -303,7 +306,7 @@ int bench_unregister(const char *arg)
 	return ret;
 }
 
-/* Misses, in the gaps of half of the set, until told to stop. */
+/* Misses, in the gaps of one half of the set, until kthread_stop(). */
 static int pairs_fn(void *data)
 {
 	struct smp_thread *thread = data;
@@ -326,7 +329,10 @@ static int pairs_fn(void *data)
 	return 0;
 }
 
-/* Pairs a second, of a thread on CPU 0 and, if @other, of one on CPU 1 too. */
+/*
+ * Report the pairs per second of a thread on CPU 0, and with @other of one on
+ * CPU 1.
+ */
 static int pairs_run(const char *name, unsigned int round, struct bench_set *set,
 		     struct bench_set *other)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A subscriber that a process gives itself and takes away again, one at a time:
- * for programs that measure what this does to others (../stall.c).
+ * A subscriber that a process adds to its own mm and removes, one at a time.
+ * For programs that measure the effect on other processes (../stall.c).
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -11,11 +11,11 @@
 
 #include "bench.h"
 
-/* The command's mutex protects these. */
+/* The mutex of commands protects these. */
 static struct mmu_notifier subscriber_list;
 static struct mmu_interval_notifier subscriber_interval;
 
-/* "list" or "interval": on the mm of the writer. */
+/* @arg is "list" or "interval". */
 int bench_subscribe(const char *arg)
 {
 	subscriber_list.ops = &bench_list_ops;
@@ -39,7 +39,7 @@ int bench_unsubscribe(const char *arg)
 	return 0;
 }
 
-/* "<milli> <row>": a result that the writer has measured itself. */
+/* @arg is "<milli> <row>", a value that the writer has measured. */
 int bench_reported(const char *arg)
 {
 	char row[48];

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How long the teardown of a subscriber like KVM takes.
+ * The time of the teardown of a subscriber like KVM.
  *
- * KVM has age callbacks, which run under a page-table lock. In 6.12 its notifier may be
- * freed only after a grace period of SRCU, for which teardown waits. The clock is the
- * guest's: it also runs while this task sleeps.
+ * KVM has age callbacks, which run under a page-table lock. In 6.12 teardown
+ * waits for a grace period of SRCU before the notifier may be freed. The
+ * guest's clock also advances while this task sleeps.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -18,7 +18,10 @@
 
 #define TEARDOWN_ROUNDS	5
 #define TEARDOWN_MAX	100U
-/* Longer than any grace period: each round begins with nothing under way. */
+/*
+ * Longer than any grace period, so that none is in progress when a round
+ * begins.
+ */
 #define TEARDOWN_QUIET_MSECS	500
 
 static int kvm_test_young(struct mmu_notifier *sub, struct mm_struct *mm,
@@ -41,7 +44,7 @@ static void kvm_free(struct mmu_notifier *sub)
 	kfree(sub);
 }
 
-/* The callbacks of virt/kvm/kvm_main.c, and the two that get and put need. */
+/* The callbacks of virt/kvm/kvm_main.c, and those that get and put require. */
 const struct mmu_notifier_ops bench_kvm_ops = {
 	.invalidate_range_start = bench_list_start,
 	.invalidate_range_end = bench_list_end,
@@ -54,10 +57,10 @@ const struct mmu_notifier_ops bench_kvm_ops = {
 };
 
 /**
- * struct teardown_set - subscribed mms
- * @mms: made for this; no task uses them
+ * struct teardown_set - mms with a notifier each
+ * @mms: the mms; no task uses them
  * @subs: the notifier of each mm
- * @nr: how many there are
+ * @nr: number of mms
  */
 struct teardown_set {
 	struct mm_struct *mms[TEARDOWN_MAX];
@@ -100,7 +103,10 @@ static int teardown_make(struct teardown_set *set, unsigned int nr)
 	return ret;
 }
 
-/* A notifier of get is as good for unregister, which leaves its memory alone. */
+/*
+ * mmu_notifier_unregister() works for these notifiers, too, but does not free
+ * them.
+ */
 static int teardown_unregister(struct teardown_set *set, unsigned int nr,
 			       unsigned int round)
 {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * CPUs that take turns: one operation a turn, and one CPU at a time.
+ * CPUs that take turns: one operation per turn, and one CPU at a time.
  *
  * A thread is bound to each CPU. It waits for its turn, marks the beginning of
- * an operation for QEMU's plugin (marks.h), does it, marks the end, and hands
- * the baton to the next CPU. Interrupts are off in between, so that what the plugin
- * counts is the operation's. Waiting threads sleep: the guest's clock counts
- * instructions, and a delay costs none while all CPUs are idle.
+ * an operation for the QEMU plugin (marks.h), executes it, marks the end, and
+ * starts the turn of the next CPU. Interrupts are disabled during the
+ * operation, so the plugin counts nothing else. Threads sleep while they wait:
+ * the guest's clock counts instructions, and idle CPUs execute none.
  *
- * Operations that sleep run with interrupts on. A preemption notifier, which is
- * KVM's hook in the scheduler, marks when the thread leaves its CPU and comes back.
+ * Operations that sleep run with interrupts enabled. A preemption notifier,
+ * which is KVM's hook in the scheduler, marks when the thread is scheduled out
+ * and in.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -19,7 +20,7 @@
 #include "bench.h"
 #include "turns.h"
 
-#define TURNS_WARM	3U	/* rounds before those that count */
+#define TURNS_WARM	3U	/* rounds that are not counted */
 #define TURNS_COUNTED	4U
 
 static_assert(MARK_STACK == THREAD_SIZE);
@@ -28,7 +29,7 @@ static_assert(MARK_STACK == THREAD_SIZE);
 	asm volatile("testl %0, (%%rsp)"				\
 		     : : "i" (MARK_MAGIC | (_kind_value)) : "cc", "memory")
 
-/* A mark is a constant of its instruction, so each class has one of its own. */
+/* A mark is an immediate operand, so each class needs its own instruction. */
 static __always_inline void turns_mark_begin(unsigned int class)
 {
 	switch (class) {
@@ -118,7 +119,7 @@ static int turns_thread(void *data)
 	return 0;
 }
 
-/* The threads wait for the baton, so they can all be made before one runs. */
+/* The threads wait for their turns. All are created before the first. */
 static int turns_start(struct turns *turns)
 {
 	struct task_struct **tasks;
@@ -147,10 +148,10 @@ static int turns_start(struct turns *turns)
 }
 
 /**
- * turns_run() - have all CPUs take turns at a row
+ * turns_run() - run a row on all CPUs
  * @turns: from turns_alloc()
- * @row: what they do
- * @mm: for turns_cpu.mm
+ * @row: the row
+ * @mm: the mm of the row
  *
  * Return: 0, or the first error.
  */

@@ -14,20 +14,20 @@
 #include "marks.h"
 
 /**
- * struct turns_cpu - a CPU that takes turns, and what it works on
- * @nr: its number
- * @mm: the row's
- * @turns: all CPUs that take part
- * @turn: the baton: completed by the CPU before
- * @asleep: tells the plugin when the CPU's thread leaves it
- * @own: an interval notifier that is inserted all the time
- * @extra: one that operations insert and remove
- * @list: a list notifier that they register and unregister
- * @private: for controls: of this CPU
+ * struct turns_cpu - a CPU that takes turns, and its objects
+ * @nr: CPU number
+ * @mm: the mm of the row
+ * @turns: all CPUs
+ * @turn: the previous CPU completes it to start a turn of this CPU
+ * @asleep: marks for the plugin when the thread is scheduled in and out
+ * @own: an interval notifier that is always inserted
+ * @extra: an interval notifier that operations insert and remove
+ * @list: a list notifier that operations register and unregister
+ * @private: for controls: a line of this CPU
  * @packed: for controls: eight CPUs share a line
  *
- * What operations write has cache lines of its own, as it has in a driver's object:
- * a line that two CPUs write is then the core's.
+ * Objects that operations write have separate cache lines, as objects of
+ * drivers do. So a line that two CPUs write belongs to the core.
  */
 struct turns_cpu {
 	unsigned int nr;
@@ -50,10 +50,10 @@ enum turns_who {
 };
 
 /**
- * struct turns_phase - what CPUs do, one after the other
- * @name: under which it is reported
- * @op: the operation, one a turn
- * @who: which CPUs; the others pass the baton on
+ * struct turns_phase - an operation that the CPUs execute one after the other
+ * @name: the name of its result
+ * @op: the operation
+ * @who: the CPUs that execute it; the turns of the others are empty
  */
 struct turns_phase {
 	const char *name;
@@ -62,9 +62,9 @@ struct turns_phase {
 };
 
 /**
- * struct turns_row - phases that follow each other, round by round
- * @phases: up to the first without an @op
- * @sleeps: operations sleep, so they run with interrupts on
+ * struct turns_row - the phases of a row; each round executes all of them
+ * @phases: the phases, up to the first without an op
+ * @sleeps: operations sleep, so they run with interrupts enabled
  */
 struct turns_row {
 	struct turns_phase phases[MARK_CLASSES];
@@ -74,11 +74,11 @@ struct turns_row {
 /**
  * struct turns - all CPUs, while a row runs
  * @row: the row
- * @cpus: CPU 0 to CPU @nr_cpus - 1, all that are online
- * @nr_cpus: how many
+ * @cpus: CPU 0 to CPU @nr_cpus - 1; all online CPUs
+ * @nr_cpus: number of CPUs
  * @ret: the first error of an operation
- * @running: threads that have not finished
- * @done: there are none
+ * @running: number of threads that have not finished
+ * @done: completed by the last thread
  */
 struct turns {
 	const struct turns_row *row;
