@@ -70,30 +70,40 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *interval_sub
 }
 EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
 
-/* The mm is armed, and the caller's hold on that becomes the notifier's. */
-static void mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub,
-				      struct mm_struct *mm,
-				      const struct mmu_interval_notifier_ops *ops)
+/*
+ * All shards are locked. Ranges that are active already may not call this notifier. Its
+ * readers find them in the active set and wait.
+ */
+static void mmu_interval_link(struct mmu_interval_notifier *interval_sub,
+			      struct mmu_notifier_subscriptions *subs,
+			      const struct mmu_interval_notifier_ops *ops)
 {
-	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
-
 	interval_sub->ops = ops;
-	interval_sub->mm = mm;
+	interval_sub->mm = subs->mm;
 	atomic_set(&interval_sub->nr_posted, 0);
-	mmgrab(mm);
-
-	/*
-	 * Ranges that are active already may not call this notifier. Its readers find
-	 * them in the active set and wait.
-	 */
-	mmu_active_lock_all(subs);
 	/* Not a value that a previous notifier at this address has had. */
 	interval_sub->invalidate_seq = subs->seq += 2;
 	interval_tree_insert(&interval_sub->interval_tree, &subs->intervals);
 	if (ops->age)
 		WRITE_ONCE(subs->nr_aging, subs->nr_aging + 1);
+}
+
+/* Returns false if the mm is not armed. @held: the caller has armed it. */
+static bool mmu_interval_insert_armed(struct mmu_interval_notifier *interval_sub,
+				      struct mm_struct *mm,
+				      const struct mmu_interval_notifier_ops *ops, bool held)
+{
+	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
+	bool armed;
+
+	if (unlikely(!subs))
+		return false;
+	mmu_active_lock_all(subs);
+	armed = held || mmu_notifier_hold_locked(subs);
+	if (likely(armed))
+		mmu_interval_link(interval_sub, subs, ops);
 	mmu_active_unlock_all(subs);
-	trace_mmu_interval_insert(interval_sub);
+	return armed;
 }
 
 /* @arm is the variant of mmu_notifier_arm() for the locks that the caller holds. */
@@ -116,10 +126,14 @@ static int mmu_interval_insert(struct mmu_interval_notifier *interval_sub,
 		return -EINVAL;
 	if (atomic_read(&mm->mm_users) <= 0)
 		return -EINVAL;
-	ret = arm(mm);
-	if (ret)
-		return ret;
-	mmu_interval_insert_armed(interval_sub, mm, ops);
+	if (unlikely(!mmu_interval_insert_armed(interval_sub, mm, ops, false))) {
+		ret = arm(mm);
+		if (ret)
+			return ret;
+		mmu_interval_insert_armed(interval_sub, mm, ops, true);
+	}
+	mmgrab(mm);
+	trace_mmu_interval_insert(interval_sub);
 	return 0;
 }
 
@@ -213,6 +227,7 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 	interval_tree_remove(&interval_sub->interval_tree, &subs->intervals);
 	if (interval_sub->ops->age)
 		WRITE_ONCE(subs->nr_aging, subs->nr_aging - 1);
+	mmu_notifier_drop_locked(subs);
 	mmu_active_unlock_all(subs);
 	mmu_interval_await(subs, interval_sub, busy);
 
@@ -220,7 +235,6 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *interval_sub)
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
-	mmu_notifier_disarm(mm);
 	mmdrop(mm);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_remove);

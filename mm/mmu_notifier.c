@@ -184,18 +184,18 @@ static noinline bool mmu_range_end_walk(struct mmu_notifier_subscriptions *subs,
 					struct mmu_notifier_range *range, u64 refused)
 	__releases(&shard->lock)
 {
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk = mmu_walk_choose(shard, &stack);
 	struct mmu_notifier *sub;
 	bool any, wake;
 
-	mmu_walk_init_list(&walk, subs, mmu_walk_op(invalidate_range_end), range->epoch, refused);
-	any = mmu_walk_begin_locked(&walk, shard);
+	mmu_walk_init_list(walk, subs, mmu_walk_op(invalidate_range_end), range->epoch, refused);
+	any = mmu_walk_begin_locked(walk, shard);
 	wake = mmu_active_unlink_locked(range);
 	spin_unlock(&shard->lock);
 	if (any) {
-		mmu_walk_for_each(sub, &walk)
+		mmu_walk_for_each(sub, walk)
 			mmu_list_call_end(sub, range);
-		mmu_walk_leave(&walk);
+		mmu_walk_leave(walk);
 	}
 	return wake;
 }
@@ -213,7 +213,7 @@ static noinline void mmu_range_end_list(struct mmu_notifier_subscriptions *subs,
 		wake = mmu_active_unlink_locked(range);
 		spin_unlock(&shard->lock);
 		mmu_list_call_end(sub, range);
-		mmu_one_end(shard);
+		mmu_walk_leave_own(&shard->own);
 	} else {
 		wake = mmu_range_end_walk(subs, shard, range, refused);
 	}
@@ -221,8 +221,7 @@ static noinline void mmu_range_end_list(struct mmu_notifier_subscriptions *subs,
 		wake_up_all(&subs->range_wait);
 }
 
-static __always_inline void mmu_range_unlink(struct mmu_notifier_subscriptions *subs,
-					     struct mmu_notifier_shard *shard,
+static __always_inline void mmu_range_unlink(struct mmu_notifier_shard *shard,
 					     struct mmu_notifier_range *range)
 {
 	bool wake;
@@ -231,17 +230,21 @@ static __always_inline void mmu_range_unlink(struct mmu_notifier_subscriptions *
 	wake = mmu_active_unlink_locked(range);
 	spin_unlock(&shard->lock);
 	if (unlikely(wake))
-		wake_up_all(&subs->range_wait);
+		wake_up_all(&shard->subs->range_wait);
 }
 
 /* What mmu_notifier_invalidate_range_end() does with a linked range. */
 void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
-	struct mmu_notifier_shard *shard = &subs->shards[range->shard - 1];
+	struct mmu_notifier_subscriptions *subs;
+	struct mmu_notifier_shard *shard;
 
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	trace_mmu_notifier_end(range);
+	subs = mmu_notifier_subscriptions(range->mm);
+	shard = &subs->shards[range->shard] - 1;
+	/* See mmu_shard_lock(). */
+	OPTIMIZER_HIDE_VAR(shard);
 	/*
 	 * No lock is needed: a notifier whose start callback was called had been added
 	 * before, so it is seen here unless it has been removed.
@@ -249,7 +252,7 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 	if (unlikely(!hlist_empty(&subs->list)))
 		mmu_range_end_list(subs, shard, range, 0);
 	else
-		mmu_range_unlink(subs, shard, range);
+		mmu_range_unlink(shard, range);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
 EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_end);
@@ -264,21 +267,21 @@ static noinline bool mmu_range_walk_intervals(struct mmu_notifier_shard *shard,
 					      struct mmu_interval_notifier_finish **posted)
 	__releases(&shard->lock)
 {
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk = mmu_walk_choose(shard, &stack);
 	struct mmu_interval_notifier *sub;
 	unsigned int nr = 0;
 	bool done = true;
 
-	mmu_walk_init_intervals(&walk, first, range->start, range->end - 1, false);
-	mmu_walk_begin_locked(&walk, shard);
+	mmu_walk_init_intervals(walk, first, range->start, range->end - 1, false);
+	mmu_walk_begin_locked(walk, shard);
 	spin_unlock(&shard->lock);
-	mmu_walk_for_each(sub, &walk) {
+	mmu_walk_for_each(sub, walk) {
 		nr++;
 		done = mmu_interval_call(sub, range, seq, posted);
 		if (unlikely(!done))
 			break;
 	}
-	mmu_walk_leave(&walk);
+	mmu_walk_leave(walk);
 	*nr_called += nr;
 	return done;
 }
@@ -302,7 +305,7 @@ static __always_inline bool mmu_range_call_intervals(struct mmu_notifier_shard *
 		return mmu_range_walk_intervals(shard, range, first, seq, nr_called, posted);
 	spin_unlock(&shard->lock);
 	done = mmu_interval_call(sub, range, seq, posted);
-	mmu_one_end(shard);
+	mmu_walk_leave_own(&shard->own);
 	++*nr_called;
 	return done;
 }
@@ -314,23 +317,26 @@ static noinline bool mmu_range_walk_list(struct mmu_notifier_subscriptions *subs
 					 unsigned int *nr_called, u64 *refused)
 	__releases(&shard->lock)
 {
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk = mmu_walk_choose(shard, &stack);
 	struct mmu_notifier *sub;
+	unsigned int nr = 0;
 	bool done = true, any;
 
-	mmu_walk_init_list(&walk, subs, mmu_walk_op(invalidate_range_start), range->epoch, 0);
-	any = mmu_walk_begin_locked(&walk, shard);
+	mmu_walk_init_list(walk, subs, mmu_walk_op(invalidate_range_start), range->epoch, 0);
+	any = mmu_walk_begin_locked(walk, shard);
 	spin_unlock(&shard->lock);
 	if (!any)
 		return true;
-	mmu_walk_for_each(sub, &walk) {
-		++*nr_called;
-		*refused = sub->epoch;
+	mmu_walk_for_each(sub, walk) {
+		nr++;
 		done = mmu_list_call_start(sub, range);
-		if (unlikely(!done))
+		if (unlikely(!done)) {
+			*refused = sub->epoch;
 			break;
+		}
 	}
-	mmu_walk_leave(&walk);
+	mmu_walk_leave(walk);
+	*nr_called += nr;
 	return done;
 }
 
@@ -349,11 +355,24 @@ static __always_inline bool mmu_range_call_list(struct mmu_notifier_subscription
 	spin_unlock(&shard->lock);
 	done = mmu_list_call_start(sub, range);
 	++*nr_called;
-	/* From mmu_one_end() on, it may be freed. */
+	/* From mmu_walk_leave_own() on, it may be freed. */
 	if (unlikely(!done))
 		*refused = sub->epoch;
-	mmu_one_end(shard);
+	mmu_walk_leave_own(&shard->own);
 	return done;
+}
+
+/* Nothing changes in an empty range, and callbacks do not expect one. */
+static noinline int mmu_range_drop(struct mmu_notifier_shard *shard,
+				   struct mmu_notifier_range *range)
+	__releases(&shard->lock)
+{
+	bool wake = mmu_active_unlink_locked(range);
+
+	spin_unlock(&shard->lock);
+	if (wake)
+		wake_up_all(&shard->subs->range_wait);
+	return 0;
 }
 
 /* A notifier has refused @range: it is over for those that have accepted it. */
@@ -375,6 +394,8 @@ static noinline int mmu_range_hit_list(struct mmu_notifier_subscriptions *subs,
 	u64 refused;
 	bool done;
 
+	if (unlikely(range->start >= range->end))
+		return mmu_range_drop(shard, range);
 	done = mmu_range_call_list(subs, shard, range, &nr_called, &refused);
 	trace_mmu_notifier_start(range, nr_called, done ? 0 : -EAGAIN);
 	if (likely(done))
@@ -397,13 +418,15 @@ static noinline int mmu_range_hit(struct mmu_notifier_subscriptions *subs,
 	u64 refused = U64_MAX;
 	bool done;
 
+	if (unlikely(range->start >= range->end))
+		return mmu_range_drop(shard, range);
 	done = mmu_range_call_intervals(shard, range, first, &nr_called, &posted);
 	/* Those that are registered from now on are excluded by their epoch. */
 	if (unlikely(!hlist_empty(&subs->list)) && done) {
 		spin_lock(&shard->lock);
 		done = mmu_range_call_list(subs, shard, range, &nr_called, &refused);
 	}
-	/* Last, so that devices work while list notifiers are called. */
+	/* Last, so that devices process them while list notifiers are called. */
 	if (unlikely(posted))
 		mmu_interval_finish_all(range, posted);
 	trace_mmu_notifier_start(range, nr_called, done ? 0 : -EAGAIN);
@@ -415,26 +438,20 @@ static noinline int mmu_range_hit(struct mmu_notifier_subscriptions *subs,
 /* What mmu_notifier_invalidate_range_start() does on an armed mm. */
 int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
-	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(range->mm);
 	struct interval_tree_node *first;
 	struct mmu_notifier_shard *shard;
 
-	/* Nothing changes, and neither callbacks nor the tree can handle an empty range. */
-	if (unlikely(range->start >= range->end))
-		return 0;
-
-	shard = mmu_shard_lock(subs);
-	/* Reloaded from the shard, since keeping it across the lock costs more. */
-	subs = shard->subs;
+	shard = mmu_shard_lock(mmu_notifier_subscriptions(range->mm));
 	mmu_active_link_locked(shard, range);
-	if (!RB_EMPTY_ROOT(&subs->intervals.rb_root)) {
-		first = interval_tree_iter_first(&subs->intervals, range->start,
+	/* Loads shard->subs again, since keeping it across the calls costs more. */
+	if (!RB_EMPTY_ROOT(&shard->subs->intervals.rb_root)) {
+		first = interval_tree_iter_first(&shard->subs->intervals, range->start,
 						 range->end - 1);
 		if (first)
-			return mmu_range_hit(subs, shard, range, first);
+			return mmu_range_hit(shard->subs, shard, range, first);
 	}
-	if (unlikely(!hlist_empty(&subs->list)))
-		return mmu_range_hit_list(subs, shard, range);
+	if (unlikely(!hlist_empty(&shard->subs->list)))
+		return mmu_range_hit_list(shard->subs, shard, range);
 	spin_unlock(&shard->lock);
 	/* Most ranges have no notifier to call. */
 	trace_mmu_notifier_start(range, 0, 0);
@@ -451,18 +468,19 @@ EXPORT_SYMBOL_IF_KUNIT(__mmu_notifier_invalidate_range_start);
 #define mmu_list_any(_subs, _mm, _all, _op, ...)				\
 ({										\
 	struct mmu_notifier_subscriptions *__subs = (_subs);			\
-	struct mmu_walk __walk __uninitialized;					\
+	struct mmu_walk __stack __uninitialized, *__walk;			\
 	struct mmu_notifier *__sub;						\
 	int __any = 0;								\
 										\
-	if (READ_ONCE(__subs->nr_asked) &&					\
-	    mmu_walk_list(&__walk, __subs, mmu_walk_op(_op))) {			\
-		mmu_walk_for_each(__sub, &__walk) {				\
+	__walk = !READ_ONCE(__subs->nr_asked) ? NULL :				\
+		mmu_walk_list(&__stack, __subs, mmu_walk_op(_op));		\
+	if (__walk) {								\
+		mmu_walk_for_each(__sub, __walk) {				\
 			__any |= __sub->ops->_op(__sub, _mm, __VA_ARGS__);	\
 			if (!(_all) && __any)					\
 				break;						\
 		}								\
-		mmu_walk_leave(&__walk);					\
+		mmu_walk_leave(__walk);						\
 	}									\
 	__any;									\
 })
@@ -471,17 +489,17 @@ static noinline bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs,
 					unsigned long start, unsigned long end, bool clear)
 {
 	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk = mmu_walk_choose(shard, &stack);
 	struct mmu_interval_notifier *sub;
 	bool any, young = false;
 
-	mmu_walk_init_intervals(&walk, interval_tree_iter_first(&subs->intervals, start, end - 1),
+	mmu_walk_init_intervals(walk, interval_tree_iter_first(&subs->intervals, start, end - 1),
 				start, end - 1, true);
-	any = mmu_walk_begin_locked(&walk, shard);
+	any = mmu_walk_begin_locked(walk, shard);
 	spin_unlock(&shard->lock);
 	if (!any)
 		return false;
-	mmu_walk_for_each(sub, &walk) {
+	mmu_walk_for_each(sub, walk) {
 		unsigned long from = max(start, sub->interval_tree.start);
 		unsigned long last = min(end - 1, sub->interval_tree.last);
 
@@ -489,7 +507,7 @@ static noinline bool __mmu_interval_age(struct mmu_notifier_subscriptions *subs,
 		if (!clear && young)
 			break;
 	}
-	mmu_walk_leave(&walk);
+	mmu_walk_leave(walk);
 	return young;
 }
 
@@ -532,14 +550,17 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 {
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 	size_t op = mmu_walk_op(arch_invalidate_secondary_tlbs);
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk;
 	struct mmu_notifier *sub;
 
-	if (start >= end || !READ_ONCE(subs->nr_asked) || !mmu_walk_list(&walk, subs, op))
+	if (start >= end || !READ_ONCE(subs->nr_asked))
 		return;
-	mmu_walk_for_each(sub, &walk)
+	walk = mmu_walk_list(&stack, subs, op);
+	if (!walk)
+		return;
+	mmu_walk_for_each(sub, walk)
 		sub->ops->arch_invalidate_secondary_tlbs(sub, mm, start, end);
-	mmu_walk_leave(&walk);
+	mmu_walk_leave(walk);
 }
 
 /* ---- exit ---- */
@@ -570,7 +591,7 @@ static void mmu_intervals_release(struct mmu_notifier_subscriptions *subs,
 	mmu_interval_finish_all(&range, posted);
 	trace_mmu_notifier_start(&range, nr_called, 0);
 	trace_mmu_notifier_end(&range);
-	mmu_range_unlink(subs, shard, &range);
+	mmu_range_unlink(shard, &range);
 }
 
 /* exit_mmap(), before it unmaps anything. */

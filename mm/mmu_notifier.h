@@ -19,6 +19,61 @@
  */
 #define MMU_NOTIFIER_MAX_SHARDS	16
 
+/* The number of notifiers that a walk collects at a time. */
+#define MMU_WALK_BATCH	16
+
+/* Instead of a notifier, in @now and @batch of a walk. */
+#define MMU_WALK_NONE	((const void *)1UL)
+
+/**
+ * struct mmu_walk - a task that calls notifiers of one kind, one after the other
+ * @now: the notifier that is being called; MMU_WALK_NONE before and between them; NULL in
+ *	&mmu_notifier_shard.own while no task uses it
+ * @op: offset of a callback in &struct mmu_notifier_ops; list notifiers without this
+ *	callback are not collected
+ * @aging: interval notifiers without @age are not collected
+ * @in_list: it calls list notifiers, and not interval notifiers
+ * @awaited: a removal may be waiting for @now to change
+ * @nr: how many there are in @batch; 0 in the walk of a single notifier, which uses none
+ *	of the fields below
+ * @link: in &mmu_notifier_shard.walks, unless it is &mmu_notifier_shard.own
+ * @shard: its lock protects the other fields; but @now, @batch and @awaited are also
+ *	accessed without it, see mmu_notifier_walk.c
+ * @cursor: the first notifier that is not collected yet, or NULL. Written under the lock,
+ *	and compared with NULL without it
+ * @interval: @cursor of a walk of interval notifiers
+ * @list: @cursor of a walk of list notifiers
+ * @start: first address of the intervals to collect
+ * @last: last address of the intervals to collect
+ * @epoch: list notifiers of later epochs are not collected
+ * @newer_than: list notifiers of this epoch and of earlier ones are not collected
+ * @batch: the notifiers to call; MMU_WALK_NONE for one that has been removed
+ */
+struct mmu_walk {
+	const void *now;
+	unsigned short op;
+	bool aging;
+	bool in_list;
+	bool awaited;
+	unsigned char nr;
+	struct hlist_node link;
+	struct mmu_notifier_shard *shard;
+	union {
+		const void *cursor;
+		struct interval_tree_node *interval;
+		struct hlist_node *list;
+	};
+	union {
+		unsigned long start;
+		u64 epoch;
+	};
+	union {
+		unsigned long last;
+		u64 newer_than;
+	};
+	const void *batch[MMU_WALK_BATCH];
+};
+
 /**
  * struct mmu_notifier_shard - the part of the active set for one or a few CPUs
  * @lock: protects the fields below and the ranges and walks that are linked here. The
@@ -32,22 +87,18 @@
  * @seq: the last sequence value of a range of this shard
  * @nr: its index plus 1; 0 until it is in &mmu_notifier_subscriptions.used
  * @subs: the state of the mm that this is a part of
- * @now: the notifier that a task calls without a &struct mmu_walk, or NULL. Set under
- *	@lock, cleared without it
- * @now_in_list: @now is a list notifier, and not an interval notifier
- * @now_awaited: a removal may be waiting for @now to change
+ * @own: the walk of the first task that calls notifiers. A task that finds it busy uses a
+ *	walk on its stack
  */
 struct mmu_notifier_shard {
 	spinlock_t lock;
 	u8 nr;
-	bool now_in_list;
-	bool now_awaited;
 	struct hlist_head ranges;
 	struct hlist_head walks;
 	u64 epoch;
 	unsigned long seq;
 	struct mmu_notifier_subscriptions *subs;
-	const void *now;
+	struct mmu_walk own;
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -104,56 +155,6 @@ struct mmu_notifier_subscriptions {
 	struct mmu_notifier_shard shards[];
 };
 
-/* The number of notifiers that a walk collects at a time. A walk is on the stack. */
-#define MMU_WALK_BATCH	16
-
-/**
- * struct mmu_walk - a task that calls notifiers of one kind, one after the other
- * @link: in &mmu_notifier_shard.walks
- * @shard: its lock protects the other fields; but @now, @batch and @awaited are also
- *	accessed without it, see mmu_notifier_walk.c
- * @now: the notifier that is being called, or NULL
- * @cursor: the first notifier that is not collected yet, or NULL. Written under the lock,
- *	and compared with NULL without it
- * @interval: @cursor of a walk of interval notifiers
- * @list: @cursor of a walk of list notifiers
- * @start: first address of the intervals to collect
- * @last: last address of the intervals to collect
- * @epoch: list notifiers of later epochs are not collected
- * @newer_than: list notifiers of this epoch and of earlier ones are not collected
- * @op: offset of a callback in &struct mmu_notifier_ops; list notifiers without this
- *	callback are not collected
- * @aging: interval notifiers without @age are not collected
- * @in_list: it calls list notifiers, and not interval notifiers
- * @awaited: a removal may be waiting for @now to change
- * @nr: how many there are in @batch
- * @batch: the notifiers to call; NULL for one that has been removed
- */
-struct mmu_walk {
-	struct hlist_node link;
-	struct mmu_notifier_shard *shard;
-	const void *now;
-	union {
-		const void *cursor;
-		struct interval_tree_node *interval;
-		struct hlist_node *list;
-	};
-	union {
-		unsigned long start;
-		u64 epoch;
-	};
-	union {
-		unsigned long last;
-		u64 newer_than;
-	};
-	unsigned short op;
-	bool aging;
-	bool in_list;
-	bool awaited;
-	unsigned char nr;
-	const void *batch[MMU_WALK_BATCH];
-};
-
 #define mmu_walk_op(_op)	offsetof(struct mmu_notifier_ops, _op)
 
 /*
@@ -191,7 +192,7 @@ mmu_shard_lock(struct mmu_notifier_subscriptions *subs)
 {
 	struct mmu_notifier_shard *shard;
 
-	shard = &subs->shards[raw_smp_processor_id() >> subs->cpu_shift];
+	shard = &subs->shards[(unsigned int)raw_smp_processor_id() >> subs->cpu_shift];
 	/* Otherwise the compiler computes the address again for each member. */
 	OPTIMIZER_HIDE_VAR(shard);
 	spin_lock(&shard->lock);
@@ -306,27 +307,29 @@ static inline void mmu_walk_init_list(struct mmu_walk *walk,
 }
 
 bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard);
-bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs, size_t op);
-void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
+struct mmu_walk *mmu_walk_list(struct mmu_walk *stack, struct mmu_notifier_subscriptions *subs,
+			       size_t op);
+void mmu_walk_one(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
 		  const void *sub);
 bool mmu_walk_refill(struct mmu_walk *walk);
-void mmu_walk_leave(struct mmu_walk *walk);
+void mmu_walk_unlink(struct mmu_walk *walk);
 bool mmu_walks_forget(struct mmu_notifier_subscriptions *subs, const void *sub,
 		      const void *node);
 void mmu_walks_await(struct mmu_notifier_subscriptions *subs, const void *sub);
 
 /*
  * Publish the notifier at this place of the batch: the critical section of the time line
- * in mmu_notifier_walk.c. Returns NULL if it has been removed.
+ * in mmu_notifier_walk.c. Returns MMU_WALK_NONE if it has been removed.
  */
-static __always_inline const void *mmu_walk_publish(struct mmu_walk *walk, unsigned int i)
+static __always_inline const void *mmu_walk_publish(struct mmu_walk *walk,
+						    const void * const *place)
 {
 	const void *sub;
 	bool awaited;
 
 	preempt_disable();
-	sub = READ_ONCE(walk->batch[i]);
-	/* Pairs with mmu_shard_calls(): the previous callback has returned. */
+	sub = READ_ONCE(*place);
+	/* Pairs with mmu_walk_calls(): the previous callback has returned. */
 	smp_store_release(&walk->now, sub);
 	awaited = READ_ONCE(walk->awaited);
 	preempt_enable();
@@ -335,58 +338,93 @@ static __always_inline const void *mmu_walk_publish(struct mmu_walk *walk, unsig
 	return sub;
 }
 
-/* The next notifier to call; *@i is where it is in the batch. NULL at the end. */
-static __always_inline const void *mmu_walk_next(struct mmu_walk *walk, unsigned int *i)
+/*
+ * Find the next notifier to call and publish it. *@place is its place in the batch, *@end
+ * that after the last one. Returns false if there is none.
+ */
+static __always_inline bool mmu_walk_next(struct mmu_walk *walk, const void ***place,
+					  const void ***end, const void **sub)
 {
-	const void *sub;
-
 	for (;;) {
-		for (; *i < walk->nr; ++*i) {
-			sub = mmu_walk_publish(walk, *i);
-			if (likely(sub))
-				return sub;
+		while (*place != *end) {
+			*sub = mmu_walk_publish(walk, (*place)++);
+			if (likely(*sub != MMU_WALK_NONE))
+				return true;
 		}
-		if (!mmu_walk_refill(walk))
-			return NULL;
-		*i = 0;
+		/* Once it is NULL, removal does not change it. */
+		if (likely(!READ_ONCE(walk->cursor)) || !mmu_walk_refill(walk))
+			return false;
+		*place = walk->batch;
+		*end = *place + walk->nr;
 	}
 }
 
 /* For each notifier that the walk has to call. mmu_walk_leave() follows. */
 #define mmu_walk_for_each(_sub, _walk)						\
-	for (unsigned int __i = 0; ((_sub) = (void *)mmu_walk_next(_walk, &__i)); __i++)
+	for (const void *__now, **__place = (_walk)->batch,			\
+	     **__end = __place + (_walk)->nr;					\
+	     mmu_walk_next(_walk, &__place, &__end, &__now) &&			\
+	     ((_sub) = (void *)__now, true); )
+
+/* Is the shard's own walk in use? Under its lock it does not come into use. */
+static inline bool mmu_own_busy(const struct mmu_notifier_shard *shard)
+{
+	/*
+	 * Pairs with mmu_walk_leave_own(): the previous walk does not access it any more,
+	 * and its callbacks have returned.
+	 */
+	return unlikely(smp_load_acquire(&shard->own.now));
+}
+
+/* The walk to begin under the lock of @shard. */
+static inline struct mmu_walk *mmu_walk_choose(struct mmu_notifier_shard *shard,
+					       struct mmu_walk *stack)
+{
+	return mmu_own_busy(shard) ? stack : &shard->own;
+}
 
 /*
- * Call a single notifier without a walk: @sub is published in the shard, under its lock.
- * Returns false if the shard publishes another one already.
+ * Begin a walk of a single notifier, and publish it. mmu_walk_leave_own() follows. Returns
+ * false if the shard's own walk is busy.
  */
 static inline bool mmu_one_begin_locked(struct mmu_notifier_shard *shard, const void *sub,
 					bool in_list)
 {
-	/* Pairs with mmu_one_end(), which is done with @now_awaited. */
-	if (unlikely(smp_load_acquire(&shard->now)))
+	struct mmu_walk *own = &shard->own;
+
+	if (mmu_own_busy(shard))
 		return false;
-	shard->now_in_list = in_list;
-	WRITE_ONCE(shard->now_awaited, false);
-	WRITE_ONCE(shard->now, sub);
+	own->in_list = in_list;
+	own->nr = 0;
+	WRITE_ONCE(own->awaited, false);
+	WRITE_ONCE(own->now, sub);
 	return true;
 }
 
 /*
- * The callback has returned. A critical section as in mmu_notifier_walk.c; but here
- * awaited is loaded first, as the next one that is published in the shard clears it.
+ * End a walk of &mmu_notifier_shard.own. A critical section as in mmu_notifier_walk.c; but
+ * here awaited is loaded first, as the next walk clears it.
  */
-static inline void mmu_one_end(struct mmu_notifier_shard *shard)
+static inline void mmu_walk_leave_own(struct mmu_walk *own)
 {
 	bool awaited;
 
 	preempt_disable();
-	awaited = READ_ONCE(shard->now_awaited);
-	/* Pairs with mmu_one_begin_locked() and mmu_shard_calls(). */
-	smp_store_release(&shard->now, NULL);
+	awaited = READ_ONCE(own->awaited);
+	/* Pairs with mmu_own_busy() and mmu_walk_calls(). */
+	smp_store_release(&own->now, NULL);
 	preempt_enable();
 	if (unlikely(awaited))
-		wake_up_all(&shard->subs->removal_wait);
+		wake_up_all(&own->shard->subs->removal_wait);
+}
+
+/* End a walk. It may have notifiers left to call. */
+static inline void mmu_walk_leave(struct mmu_walk *walk)
+{
+	if (likely(walk == &walk->shard->own))
+		mmu_walk_leave_own(walk);
+	else
+		mmu_walk_unlink(walk);
 }
 
 /* Interval notifiers: mmu_interval_notifier.c */
@@ -406,6 +444,17 @@ static inline void mmu_interval_finished(struct mmu_notifier_subscriptions *subs
 void mmu_list_release(struct mmu_notifier_subscriptions *subs, struct mm_struct *mm);
 
 /* Arming: mmu_notifier_arm.c */
+/* Become a user of an mm if it is armed. @subs->lock is held. */
+static inline bool mmu_notifier_hold_locked(struct mmu_notifier_subscriptions *subs)
+{
+	bool armed = mm_has_notifiers(subs->mm);
+
+	if (likely(armed))
+		subs->nr_users++;
+	return armed;
+}
+
+void mmu_notifier_drop_locked(struct mmu_notifier_subscriptions *subs);
 int mmu_notifier_arm_locked(struct mm_struct *mm);
 void mmu_notifier_stay_armed(struct mm_struct *mm);
 

@@ -6,8 +6,8 @@
  * starts and records which one that is, so invalidations on different CPUs do not write
  * to a common cache line. Rare operations pay for that: a waiter looks at all shards, and
  * a change of the interval tree or the list takes all their locks, in order. Shards that
- * have never been used are skipped. A shard comes into use under subs->lock, which whoever
- * takes all shard locks holds too.
+ * have never been used are skipped. A shard comes into use under subs->lock, which
+ * mmu_active_lock_all() holds, too.
  *
  * Waiting is precise. A waiter increments the epoch of each shard, and then waits until no
  * range of an earlier epoch overlaps its interval. Ranges that start later do not prolong

@@ -95,6 +95,7 @@ static struct mmu_notifier_subscriptions *subscriptions_alloc(struct mm_struct *
 		/* Odd, and different from the values of all other shards. */
 		subs->shards[i].seq = 2 * i + 1;
 		subs->shards[i].subs = subs;
+		subs->shards[i].own.shard = &subs->shards[i];
 	}
 	return subs;
 }
@@ -118,9 +119,7 @@ static bool mmu_notifier_hold(struct mm_struct *mm)
 	if (!subs)
 		return false;
 	spin_lock(&subs->lock);
-	armed = mm_has_notifiers(mm);
-	if (armed)
-		subs->nr_users++;
+	armed = mmu_notifier_hold_locked(subs);
 	spin_unlock(&subs->lock);
 	return armed;
 }
@@ -240,6 +239,28 @@ int mmu_notifier_arm(struct mm_struct *mm)
 EXPORT_SYMBOL_GPL(mmu_notifier_arm);
 
 /**
+ * mmu_notifier_drop_locked() - undo mmu_notifier_hold_locked()
+ * @subs: the state of the mm
+ *
+ * Context: @subs->lock held.
+ */
+void mmu_notifier_drop_locked(struct mmu_notifier_subscriptions *subs)
+{
+	struct mm_struct *mm = subs->mm;
+
+	if (WARN_ON_ONCE(!subs->nr_users) || --subs->nr_users)
+		return;
+	subs->idle_since = jiffies;
+	/* If mm_users is zero, no range will start: disarming gains nothing. */
+	if (subs->disarm_pending || !atomic_read(&mm->mm_users) ||
+	    subs->nr_rearmed >= MMU_NOTIFIER_MAX_REARMED)
+		return;
+	subs->disarm_pending = true;
+	mmgrab(mm);
+	queue_delayed_work(system_unbound_wq, &subs->disarm_work, subs->idle_jiffies);
+}
+
+/**
  * mmu_notifier_disarm() - undo one mmu_notifier_arm()
  * @mm: the mm
  *
@@ -254,17 +275,7 @@ void mmu_notifier_disarm(struct mm_struct *mm)
 	struct mmu_notifier_subscriptions *subs = mmu_notifier_subscriptions(mm);
 
 	spin_lock(&subs->lock);
-	if (!WARN_ON_ONCE(!subs->nr_users) && !--subs->nr_users) {
-		subs->idle_since = jiffies;
-		/* If mm_users is zero, no range will start: disarming gains nothing. */
-		if (!subs->disarm_pending && atomic_read(&mm->mm_users) &&
-		    subs->nr_rearmed < MMU_NOTIFIER_MAX_REARMED) {
-			subs->disarm_pending = true;
-			mmgrab(mm);
-			queue_delayed_work(system_unbound_wq, &subs->disarm_work,
-					   subs->idle_jiffies);
-		}
-	}
+	mmu_notifier_drop_locked(subs);
 	spin_unlock(&subs->lock);
 }
 EXPORT_SYMBOL_GPL(mmu_notifier_disarm);

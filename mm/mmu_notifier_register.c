@@ -88,14 +88,15 @@ static void mmu_list_clear(struct mmu_notifier_subscriptions *subs)
 static void mmu_list_release_all(struct mmu_notifier_subscriptions *subs,
 				 struct mm_struct *mm)
 {
-	struct mmu_walk walk __uninitialized;
+	struct mmu_walk stack __uninitialized, *walk;
 	struct mmu_notifier *sub;
 
-	if (!mmu_walk_list(&walk, subs, mmu_walk_op(release)))
+	walk = mmu_walk_list(&stack, subs, mmu_walk_op(release));
+	if (!walk)
 		return;
-	mmu_walk_for_each(sub, &walk)
+	mmu_walk_for_each(sub, walk)
 		mmu_notifier_release_once(sub, mm);
-	mmu_walk_leave(&walk);
+	mmu_walk_leave(walk);
 }
 
 /**
@@ -128,7 +129,7 @@ void mmu_list_release(struct mmu_notifier_subscriptions *subs, struct mm_struct 
  * The mm is armed, and the caller's hold on that becomes the notifier's. Ranges of
  * earlier epochs call neither start nor end of this notifier, and may be about to unmap
  * a page that it would map. So wait for them. They do not wait for this task, which holds
- * the mmap_lock: they run under reverse-map locks, inside which nobody takes it.
+ * the mmap_lock: they run under reverse-map locks, under which no task takes it.
  */
 static void mmu_notifier_register_armed(struct mmu_notifier *sub,
 					struct mm_struct *mm)
@@ -220,12 +221,12 @@ int mmu_notifier_register(struct mmu_notifier *subscription,
 EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
 /* In a walk of its own: exit waits for it before page tables are freed. */
-static void mmu_notifier_release_pinned(struct mmu_notifier_subscriptions *subs,
+static void mmu_notifier_release_walk(struct mmu_notifier_subscriptions *subs,
 					struct mmu_notifier *sub, struct mm_struct *mm)
 {
 	struct mmu_walk walk __uninitialized;
 
-	mmu_walk_pin(&walk, subs, sub);
+	mmu_walk_one(&walk, subs, sub);
 	mmu_notifier_release_once(sub, mm);
 	mmu_walk_leave(&walk);
 }
@@ -248,7 +249,7 @@ static bool mmu_notifier_unlink(struct mmu_notifier_subscriptions *subs,
  *
  * Calls the release callback unless exit has called it. On return, no callback of the
  * notifier runs or will run. Waits for running callbacks of this notifier, but not for
- * those of others.
+ * those of others; also for an expedited RCU grace period if a walk may be calling it.
  *
  * Context: sleeps; not in a callback.
  */
@@ -259,7 +260,7 @@ void mmu_notifier_unregister(struct mmu_notifier *subscription,
 
 	might_sleep();
 	trace_mmu_notifier_unregister(subscription);
-	mmu_notifier_release_pinned(subs, subscription, mm);
+	mmu_notifier_release_walk(subs, subscription, mm);
 	if (mmu_notifier_unlink(subs, subscription))
 		mmu_walks_await(subs, subscription);
 

@@ -3,8 +3,7 @@
  * Walks: calling the notifiers of an mm one after the other while others are removed.
  *
  * Callbacks sleep, so they run without a lock. Under its shard's lock a walk collects
- * the next notifiers in @batch; its cursor remembers where to continue after that. The
- * walk itself is on the stack of the task that calls, and in the shard's list.
+ * the next notifiers in @batch; its cursor remembers where to continue after that.
  *
  * A walk publishes in @now which notifier it calls. Removal holds all shard locks while
  * it takes the notifier out of the tree or the list and out of every batch, and moves
@@ -22,10 +21,10 @@
  * Removal needs the grace period only if a walk has the notifier in its batch or calls
  * it.
  *
- * Most ranges call one notifier or none. If it is the only one, it is published in the
- * shard instead of a walk, so that the lock need not be taken again after the callback
- * (mmu_one_begin_locked(), mmu_one_end()). A shard can publish one at a time; if there is
- * another, the task uses a walk. dev/model/walk.pml and one.pml verify both.
+ * Each shard has a walk of its own. It ends without the lock (mmu_walk_leave_own()), and a
+ * single notifier, the usual case, needs no batch (mmu_one_begin_locked()). While one task
+ * uses it, others link walks that are on their stacks into the shard.
+ * dev/model/walk.pml and own.pml verify both.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -79,9 +78,11 @@ static bool mmu_walk_collect(struct mmu_walk *walk)
 static void mmu_walk_link_locked(struct mmu_walk *walk, struct mmu_notifier_shard *shard,
 				 const void *now)
 {
+	WRITE_ONCE(walk->now, now);
+	WRITE_ONCE(walk->awaited, false);
+	if (likely(walk == &shard->own))
+		return;
 	walk->shard = shard;
-	walk->now = now;
-	walk->awaited = false;
 	hlist_add_head(&walk->link, &shard->walks);
 }
 
@@ -98,42 +99,44 @@ bool mmu_walk_begin_locked(struct mmu_walk *walk, struct mmu_notifier_shard *sha
 {
 	if (!mmu_walk_collect(walk))
 		return false;
-	mmu_walk_link_locked(walk, shard, NULL);
+	mmu_walk_link_locked(walk, shard, MMU_WALK_NONE);
 	return true;
 }
 
 /**
  * mmu_walk_list() - begin a walk of list notifiers that belongs to no range
- * @walk: the walk
+ * @stack: the walk to use if that of the shard is busy
  * @subs: the state of the mm
  * @op: mmu_walk_op() of the callback to call
  *
- * Return: as mmu_walk_begin_locked().
+ * Return: the walk, for mmu_walk_for_each() and mmu_walk_leave(); or NULL if there are no
+ * notifiers to call.
  */
-bool mmu_walk_list(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs, size_t op)
+struct mmu_walk *mmu_walk_list(struct mmu_walk *stack, struct mmu_notifier_subscriptions *subs,
+			       size_t op)
 {
 	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
+	struct mmu_walk *walk = mmu_walk_choose(shard, stack);
 	bool any;
 
 	mmu_walk_init_list(walk, subs, op, U64_MAX, 0);
 	any = mmu_walk_begin_locked(walk, shard);
 	spin_unlock(&shard->lock);
-	return any;
+	return any ? walk : NULL;
 }
 
 /**
- * mmu_walk_pin() - begin a walk of a single list notifier, and publish it
- * @walk: the walk
+ * mmu_walk_one() - begin a walk of a single list notifier, and publish it
+ * @walk: the walk, which is not that of a shard
  * @subs: the state of the mm
  * @sub: the notifier; mmu_walk_leave() follows
  */
-void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
+void mmu_walk_one(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs,
 		  const void *sub)
 {
 	struct mmu_notifier_shard *shard = mmu_shard_lock(subs);
 
 	walk->in_list = true;
-	walk->cursor = NULL;
 	walk->nr = 0;
 	mmu_walk_link_locked(walk, shard, sub);
 	spin_unlock(&shard->lock);
@@ -141,7 +144,7 @@ void mmu_walk_pin(struct mmu_walk *walk, struct mmu_notifier_subscriptions *subs
 
 /**
  * mmu_walk_refill() - collect the next notifiers
- * @walk: that has called those of its batch; the last one is still published
+ * @walk: its cursor is not NULL, and those of its batch have been called
  *
  * Return: true if there are any; the last one is no longer published then.
  */
@@ -150,11 +153,8 @@ bool mmu_walk_refill(struct mmu_walk *walk)
 	struct mmu_notifier_shard *shard = walk->shard;
 	bool any;
 
-	/* Once it is NULL, removal does not change it. */
-	if (likely(!READ_ONCE(walk->cursor)))
-		return false;
 	spin_lock(&shard->lock);
-	WRITE_ONCE(walk->now, NULL);
+	WRITE_ONCE(walk->now, MMU_WALK_NONE);
 	any = mmu_walk_collect(walk);
 	spin_unlock(&shard->lock);
 	if (unlikely(READ_ONCE(walk->awaited)))
@@ -163,10 +163,10 @@ bool mmu_walk_refill(struct mmu_walk *walk)
 }
 
 /**
- * mmu_walk_leave() - end a walk
- * @walk: that was begun; it may have notifiers left to call
+ * mmu_walk_unlink() - end a walk that is on the stack
+ * @walk: the walk
  */
-void mmu_walk_leave(struct mmu_walk *walk)
+void mmu_walk_unlink(struct mmu_walk *walk)
 {
 	struct mmu_notifier_shard *shard = walk->shard;
 	bool wake;
@@ -186,7 +186,7 @@ static void mmu_walk_pass(struct mmu_walk *walk, const void *node)
 {
 	if (walk->cursor != node)
 		return;
-	/* Pairs with the look without the lock in mmu_walk_refill(). */
+	/* Pairs with the look without the lock in mmu_walk_next(). */
 	if (walk->in_list)
 		WRITE_ONCE(walk->list, walk->list->next);
 	else
@@ -194,17 +194,26 @@ static void mmu_walk_pass(struct mmu_walk *walk, const void *node)
 								   walk->last));
 }
 
-/* Returns true if the walk calls @sub, or may be about to publish it. */
-static bool mmu_walk_forget(struct mmu_walk *walk, const void *sub)
+/*
+ * Let the walk not begin to call @sub. Returns true if it calls @sub already, or may be
+ * about to publish it.
+ */
+static bool mmu_walk_forget(struct mmu_walk *walk, const void *sub, const void *node)
 {
-	bool busy = READ_ONCE(walk->now) == sub;
+	/*
+	 * Pairs with mmu_walk_publish() and mmu_walk_leave_own(), which need no lock: if
+	 * the callback has returned, removal also sees its effects, and what it posted.
+	 */
+	bool busy = smp_load_acquire(&walk->now) == sub;
 	unsigned int i;
 
+	if (walk->nr)
+		mmu_walk_pass(walk, node);
 	/* Also if it has been called already: that costs a grace period, but no wait. */
 	for (i = 0; i < walk->nr; i++) {
 		if (walk->batch[i] != sub)
 			continue;
-		WRITE_ONCE(walk->batch[i], NULL);
+		WRITE_ONCE(walk->batch[i], MMU_WALK_NONE);
 		busy = true;
 	}
 	if (busy)
@@ -212,12 +221,18 @@ static bool mmu_walk_forget(struct mmu_walk *walk, const void *sub)
 	return busy;
 }
 
-static bool mmu_one_forget(struct mmu_notifier_shard *shard, const void *sub)
+static noinline bool mmu_shard_forget(struct mmu_notifier_shard *shard, const void *sub,
+				      const void *node)
 {
-	if (READ_ONCE(shard->now) != sub)
-		return false;
-	WRITE_ONCE(shard->now_awaited, true);
-	return true;
+	struct mmu_walk *walk;
+	bool busy = false;
+
+	/* If it is not in use, what it contains is old. */
+	if (mmu_own_busy(shard))
+		busy = mmu_walk_forget(&shard->own, sub, node);
+	hlist_for_each_entry(walk, &shard->walks, link)
+		busy |= mmu_walk_forget(walk, sub, node);
+	return busy;
 }
 
 /**
@@ -233,23 +248,21 @@ bool mmu_walks_forget(struct mmu_notifier_subscriptions *subs, const void *sub,
 		      const void *node)
 {
 	struct mmu_notifier_shard *shard;
-	struct mmu_walk *walk;
 	bool busy = false;
 
-	mmu_for_each_shard(shard, subs) {
-		busy |= mmu_one_forget(shard, sub);
-		hlist_for_each_entry(walk, &shard->walks, link) {
-			mmu_walk_pass(walk, node);
-			busy |= mmu_walk_forget(walk, sub);
-		}
-	}
+	mmu_for_each_shard(shard, subs)
+		if (mmu_own_busy(shard) || unlikely(!hlist_empty(&shard->walks)))
+			busy |= mmu_shard_forget(shard, sub, node);
 	return busy;
 }
 
-/* Is what is published @sub; or any list notifier, if @sub is NULL? */
-static bool mmu_now_matches(const void *now, bool in_list, const void *sub)
+/* Does the walk call @sub; or any list notifier, if @sub is NULL? */
+static bool mmu_walk_calls(const struct mmu_walk *walk, const void *sub)
 {
-	return sub ? now == sub : now && in_list;
+	/* Pairs with the releases in mmu_walk_publish() and mmu_walk_leave_own(). */
+	const void *now = smp_load_acquire(&walk->now);
+
+	return sub ? now == sub : walk->in_list && now && now != MMU_WALK_NONE;
 }
 
 static bool mmu_shard_calls(struct mmu_notifier_shard *shard, const void *sub)
@@ -258,11 +271,9 @@ static bool mmu_shard_calls(struct mmu_notifier_shard *shard, const void *sub)
 	bool busy;
 
 	spin_lock(&shard->lock);
-	/* Pairs with the release in mmu_one_end(). */
-	busy = mmu_now_matches(smp_load_acquire(&shard->now), shard->now_in_list, sub);
+	busy = mmu_walk_calls(&shard->own, sub);
 	hlist_for_each_entry(walk, &shard->walks, link)
-		/* Pairs with the release in mmu_walk_publish(). */
-		busy |= mmu_now_matches(smp_load_acquire(&walk->now), walk->in_list, sub);
+		busy |= mmu_walk_calls(walk, sub);
 	spin_unlock(&shard->lock);
 	return busy;
 }

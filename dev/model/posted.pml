@@ -14,7 +14,7 @@
  *	remover		mmu_interval_notifier_remove(), mmu_interval_await()
  *
  * Publishing the notifier, and moving on from it, are one step each here.
- * walk.pml and one.pml model them. Steps are in program order. The decrement of
+ * walk.pml and own.pml model them. Steps are in program order. The decrement of
  * the count is a full barrier. The increment is relaxed: the release with which
  * the walker moves on orders it, and the remover reads the count with acquire.
  */

@@ -22,7 +22,7 @@
  * "listed" is the list of a shard as seen under its lock. "first" is the head
  * of the same list as seen without the lock. K waits until the range is no
  * longer listed. Each shard has only one range, so epochs are not needed. The
- * end of the walk is not a step: mmu_one_end() takes no lock, so it orders
+ * end of the walk is not a step: mmu_walk_leave_own() takes no lock, so it orders
  * nothing here.
  */
 #include "order.h"

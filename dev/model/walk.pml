@@ -4,7 +4,7 @@
  *
  * A walker collects under the lock of its shard. It calls without a lock: in an RCU
  * read-side critical section it loads the next notifier from its batch, publishes it,
- * and loads whether somebody waits. A remover holds all shard locks while it takes its
+ * and loads whether a removal waits. A remover holds all shard locks while it takes its
  * notifier out of the tree, of every batch, and from under every cursor. If a walker
  * calls the notifier, or had it in its batch, the remover waits for a grace period, and
  * then until no walker has it published.
@@ -14,7 +14,7 @@
  * does not.
  *
  *	walker		mmu_walk_begin_locked(), mmu_walk_publish(), mmu_walk_refill(),
- *			mmu_walk_leave()
+ *			mmu_walk_unlink()
  *	remover		mmu_walk_forget(), mmu_walks_await(), mmu_shard_calls()
  *
  * Two walkers, each on its own shard, walk for ever; two notifiers, a remover for each.
@@ -32,7 +32,7 @@
 #define BATCH	2
 #endif
 
-chan lock0 = [4] of { pid };	/* who has it, and who waits, in order */
+chan lock0 = [4] of { pid };	/* the holder, then the waiters in order */
 chan lock1 = [4] of { pid };
 bool in_tree[2] = true;
 bool returned[2];

@@ -112,7 +112,7 @@ __mmu_notifier_range_init(struct mmu_notifier_range *range,
  *
  * Prefer the scoped forms.
  *
- * Context: sleeps. mmap_lock, or the reverse-map lock through which the
+ * Context: sleeps. mmap_lock, VMA lock, or the reverse-map lock through which the
  * mappings are reached, is held until after the end; no page-table lock.
  */
 static inline void

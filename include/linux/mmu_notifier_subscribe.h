@@ -128,7 +128,7 @@ struct mmu_notifier_ops {
 	 * in use, and none may be established before the matching
 	 * @invalidate_range_end. Ranges nest and overlap, also across threads.
 	 *
-	 * Context: mmap_lock or a reverse-map lock held; may sleep unless
+	 * Context: mmap_lock, VMA or reverse-map lock held; may sleep unless
 	 * mmu_notifier_range_blockable() says otherwise. Must not allocate with
 	 * direct reclaim, which would come back here.
 	 * Return: 0, or -EAGAIN if it would have to sleep and must not. The change is
@@ -228,7 +228,7 @@ struct mmu_interval_notifier_ops {
 	 * is called, call mmu_interval_set_seq() with @cur_seq unconditionally, and
 	 * drop all secondary mappings of the overlap.
 	 *
-	 * Context: mmap_lock or a reverse-map lock held; may sleep if
+	 * Context: mmap_lock, VMA or reverse-map lock held; may sleep if
 	 * mmu_notifier_range_blockable(). Must not remove an interval notifier
 	 * of the same mm and must not allocate with direct reclaim.
 	 * Return: true, or false if it would have to sleep and must not.
@@ -313,7 +313,7 @@ struct mmu_notifier_range {
 	unsigned long end;
 	void *owner;
 	enum mmu_notifier_event event;
-	u8 flags;
+	u16 flags;
 	/* private: for the core; valid while @shard is not 0 */
 	u8 shard;
 	bool awaited;

@@ -354,16 +354,16 @@ static void regress_exit_is_woken_by_every_walk(struct kunit *test)
 	struct mm_struct *mm = mmu_test_mm(test);
 	struct mmu_test_thread waiter = { .fn = do_wait_list_empty };
 	struct mmu_test_list tl = {};
-	struct mmu_walk pin;
+	struct mmu_walk walk;
 
 	mmu_test_register(test, &tl);
 	subs = mmu_notifier_subscriptions(mm);
 	waiter.arg = subs;
-	mmu_walk_pin(&pin, subs, &tl.mn);
+	mmu_walk_one(&walk, subs, &tl.mn);
 	mmu_test_run(test, &waiter);
 	mmu_test_wait(test, wq_has_sleeper(&subs->removal_wait));
 	KUNIT_EXPECT_FALSE(test, completion_done(&waiter.done));
-	mmu_walk_leave(&pin);
+	mmu_walk_leave(&walk);
 	mmu_test_join(test, &waiter);
 	mmu_notifier_unregister(&tl.mn, mm);
 }
