@@ -43,6 +43,7 @@ SCENARIOS = {
     "surprise": ({"dev": "mlx5x2", "errors": GONE}, f"bash {HERE}/scenarios/surprise.sh"),
     "provoked": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/provoked.sh"),
     "reboot": ({"dev": "mlx5", "reboot": True}, f"bash {HERE}/scenarios/reboot.sh"),
+    "bounced": ({"dev": "mlx5", "append": "swiotlb=force"}, f"bash {HERE}/scenarios/bounced.sh"),
     "fuzz": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/fuzz.sh"),
     "regress_vectors": ({"dev": "mlx5", "errors": GONE}, f"bash {HERE}/scenarios/regress_vectors.sh"),
 }
@@ -56,7 +57,7 @@ STOCK = {
         "it counts one page, and takes its whole granule of eight from the adapter",
 }
 # What asks our driver for something that stock's does not have: a module, a scenario.
-OURS = ("provoke", "provoked")
+OURS = ("provoke", "provoked", "bounced")
 LONG = ("late", "iommu", "fuzz")            # only when asked for, and by make check-long
 
 
@@ -79,8 +80,8 @@ def scenario(config, name, wanted, quiet):
     cmd = f"export {' '.join(modules(config))}\n{cmd}\n"
     result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
                     timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
-                    append=os.environ.get("APPEND"), perturb=True,
-                    **{"allow": os.environ.get("PINLESS_ALLOW"), **opts})
+                    perturb=True, **{"allow": os.environ.get("PINLESS_ALLOW"),
+                                     "append": os.environ.get("APPEND"), **opts})
     tally = ktap.Tally()
     found = ktap.results(f"{result.share}/results") if TESTS in cmd else {}
     for test, (verdict, why) in sorted(found.items()):

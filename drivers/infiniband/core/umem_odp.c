@@ -50,6 +50,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <linux/dma-mapping.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -316,6 +317,15 @@ static int odp_check_range(unsigned long addr, size_t size)
 	return 0;
 }
 
+/*
+ * May DMA of this device go through a bounce buffer? What it writes would reach the page
+ * only when that is unmapped, and what the process writes would not reach the device.
+ */
+static bool odp_may_bounce(struct ib_device *device)
+{
+	return !ib_uses_virt_dma(device) && dma_max_mapping_size(device->dma_device) < SIZE_MAX;
+}
+
 static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long addr,
 				     size_t size, int access,
 				     const struct ib_umem_odp_ops *ops)
@@ -324,6 +334,8 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 	struct ib_umem_odp *odp;
 	int ret;
 
+	if (odp_may_bounce(device))
+		return ERR_PTR(-EOPNOTSUPP);
 	odp = kzalloc(sizeof(*odp), GFP_KERNEL_ACCOUNT);
 	if (!odp)
 		return ERR_PTR(-ENOMEM);
@@ -366,7 +378,7 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
  *
  * Context: takes the mmap_lock for write if the mm has not been armed; sleeps.
  * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
- * paged; -EINVAL if it is empty or not in huge pages though said to be;
+ * paged, or the device's DMA may be bounced; -EINVAL if it is empty or not in huge pages though said to be;
  * -EOVERFLOW if it wraps around; -EFAULT if it is beyond the user's addresses;
  * -ENOMEM; -EINTR.
  */
@@ -397,7 +409,8 @@ EXPORT_SYMBOL_GPL(ib_umem_odp_get);
  *
  * Context: as ib_umem_odp_get().
  * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
- * paged, or said to be in huge pages; -ENOMEM; -EINTR.
+ * paged, or said to be in huge pages, or the device's DMA may be bounced; -ENOMEM;
+ * -EINTR.
  */
 struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int access,
 					     const struct ib_umem_odp_ops *ops)

@@ -74,9 +74,8 @@ static struct page *entry_page(unsigned long entry)
 }
 
 /*
- * After the DMA unmapping, which may copy from a bounce buffer. The page is
- * still mapped by the process, whose change waits for us; that keeps it in its
- * file, so there is no need of the folio lock.
+ * After the DMA unmapping. The process still has the page mapped, since its change waits
+ * for this. That keeps the page in its file, so the folio lock is not needed.
  */
 static void entry_mark_dirty(unsigned long entry)
 {
@@ -480,7 +479,7 @@ static int chunk_map_huge(struct ib_odp_chunk *chunk, struct page *page,
 	if (!old) {
 		if (chunk->odp->uses_dma &&
 		    odp_dma_map(odp_dma(chunk->odp), page, IB_ODP_CHUNK_SIZE, &chunk->huge_dma)) {
-			/* A bounce buffer is not so large. Again, with small ones. */
+			/* There is no room for one so large. Again, with small ones. */
 			WRITE_ONCE(chunk->small_only, true);
 			return -EBUSY;
 		}
