@@ -149,6 +149,23 @@ static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
 	return ret;
 }
 
+/* -EBUSY: another fault has made it. */
+static struct ib_odp_chunk *chunk_make(struct ib_umem_odp *odp, unsigned long addr)
+{
+	CLASS(ib_odp_charge, charge)(odp);
+	struct ib_odp_chunk *chunk;
+	int ret;
+
+	chunk = chunk_alloc(odp, addr);
+	if (IS_ERR(chunk))
+		return chunk;
+	ret = chunk_publish(odp, chunk, addr);
+	if (!ret)
+		return chunk;
+	chunk_retire(chunk);
+	return ERR_PTR(ret);
+}
+
 /**
  * ib_odp_chunk_get() - the chunk an address is in, made if necessary
  * @odp: the umem
@@ -160,23 +177,11 @@ static int chunk_publish(struct ib_umem_odp *odp, struct ib_odp_chunk *chunk,
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr)
 {
 	struct ib_odp_chunk *chunk;
-	int ret;
 
-	for (;;) {
-		chunk = chunk_find(odp, addr);
-		if (chunk)
-			return chunk;
-		chunk = chunk_alloc(odp, addr);
-		if (IS_ERR(chunk))
-			return chunk;
-		ret = chunk_publish(odp, chunk, addr);
-		if (!ret)
-			return chunk;
-		/* -EBUSY: another fault was first, and its chunk is there. */
-		chunk_retire(chunk);
-		if (ret != -EBUSY)
-			return ERR_PTR(ret);
-	}
+	do {
+		chunk = chunk_find(odp, addr) ?: chunk_make(odp, addr);
+	} while (chunk == ERR_PTR(-EBUSY));
+	return chunk;
 }
 
 static void chunk_list_if_empty(struct ib_odp_chunk *chunk)

@@ -196,6 +196,7 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 		       unsigned long end, unsigned int flags)
 {
 	struct mm_struct *mm = chunk->odp->umem.owning_mm;
+	CLASS(ib_odp_charge, charge)(chunk->odp);
 	struct ib_odp_fault fault = {
 		.hmm.notifier = &chunk->notifier,
 		.hmm.start = ALIGN_DOWN(start, PAGE_SIZE),
@@ -212,7 +213,7 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	fault.hmm.end = odp_around(chunk->odp, fault.hmm.start, PAGE_ALIGN(end), flags);
 	nr = (fault.hmm.end - fault.hmm.start) >> PAGE_SHIFT;
 	if (nr > ARRAY_SIZE(on_stack)) {
-		pfns = kmalloc_array(nr, sizeof(*pfns), GFP_KERNEL);
+		pfns = kmalloc_array(nr, sizeof(*pfns), GFP_KERNEL_ACCOUNT);
 		if (!pfns)
 			return -ENOMEM;
 	}

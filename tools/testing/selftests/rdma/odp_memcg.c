@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel keeps for a region is charged to the memory cgroup of its owner, also
+ * where a worker of the device makes it. So the limit of a container holds.
+ *
+ * Copyright (C) 2026 the Pinless authors
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "odp_loop.h"
+
+#include "../kselftest_harness.h"
+
+#define ROOT	"/sys/fs/cgroup"
+#define GROUP	ROOT "/odp_memcg"
+/* A page of each is read, so that each has its chunk and its page table. */
+#define NR	1024UL
+#define LEN	(NR * ODP_CHUNK)
+/* At least an entry of 8 bytes for each page of a chunk. */
+#define BYTES	(NR * 512 * 8)
+
+static int put_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+static int put_number(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu", value);
+	return put_text(path, text);
+}
+
+/* The number after @field in a file of the group; -1 if it is not there. */
+static long group_stat(const char *file, const char *field)
+{
+	char path[128], name[64];
+	long value, found = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), GROUP "/%s", file);
+	f = fopen(path, "r");
+	while (f && fscanf(f, "%63s %ld", name, &value) == 2)
+		if (!strcmp(name, field))
+			found = value;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+FIXTURE(memcg) {
+	struct odp_dev dev;
+	struct odp_pair pair;
+	struct ibv_mr *mr, *local_mr;
+	char *mem, *local;
+};
+
+FIXTURE_SETUP(memcg)
+{
+	if (put_text(ROOT "/cgroup.subtree_control", "+memory"))
+		SKIP(return, "there is no memory controller");
+	rmdir(GROUP);
+	ASSERT_EQ(0, mkdir(GROUP, 0755));
+	ASSERT_EQ(0, put_text(GROUP "/cgroup.procs", "0"));
+	self->mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	/* Reads find the zero page, so that what is charged is not the process's data. */
+	ASSERT_EQ(0, madvise(self->mem, LEN, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, odp_open(&self->dev));
+	ASSERT_EQ(0, odp_pair_open(&self->pair, &self->dev, IBV_QPT_RC, false));
+	self->local = odp_map(4096);
+	self->local_mr = ibv_reg_mr(self->dev.pd, self->local, 4096, ODP_REMOTE);
+	self->mr = ibv_reg_mr(self->dev.pd, self->mem, LEN, ODP_PAGED);
+	ASSERT_NE(NULL, self->local_mr);
+	ASSERT_NE(NULL, self->mr);
+}
+
+FIXTURE_TEARDOWN(memcg)
+{
+	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+	EXPECT_EQ(0, ibv_dereg_mr(self->local_mr));
+	odp_pair_close(&self->pair);
+	odp_close(&self->dev);
+	put_text(ROOT "/cgroup.procs", "0");
+	rmdir(GROUP);
+}
+
+/* Have the device read a page of each chunk; the first status that is not success. */
+static int read_all(FIXTURE_DATA(memcg) *self)
+{
+	unsigned long i;
+	int status = IBV_WC_SUCCESS;
+
+	for (i = 0; i < NR && status == IBV_WC_SUCCESS; i++)
+		status = odp_rdma(&self->pair, IBV_WR_RDMA_READ, self->local, self->local_mr,
+				  64, self->mem + i * ODP_CHUNK, self->mr);
+	return status;
+}
+
+TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
+{
+	long before = group_stat("memory.stat", "kernel"), bytes;
+
+	ASSERT_LE(0, before);
+	ASSERT_EQ(IBV_WC_SUCCESS, read_all(self));
+	bytes = group_stat("memory.stat", "kernel") - before;
+	TH_LOG("%ld bytes charged for %lu chunks", bytes, NR);
+	EXPECT_LE(BYTES, bytes);
+	/* The group's later members do not inherit it. */
+	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+	self->mr = ibv_reg_mr(self->dev.pd, self->mem, LEN, ODP_PAGED);
+	ASSERT_NE(NULL, self->mr);
+}
+
+TEST_F(memcg, limit_of_the_owner_holds)
+{
+	long limit = group_stat("memory.stat", "kernel") + group_stat("memory.stat", "anon") +
+		     (long)BYTES / 2;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, put_text(GROUP "/memory.swap.max", "0"));
+	/* A child, since the limit is enforced by killing a process of the group. */
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		FIXTURE_DATA(memcg) child = { .mem = self->mem };
+
+		if (odp_open(&child.dev) ||
+		    odp_pair_open(&child.pair, &child.dev, IBV_QPT_RC, false))
+			_exit(2);
+		child.local = odp_map(4096);
+		child.local_mr = ibv_reg_mr(child.dev.pd, child.local, 4096, ODP_REMOTE);
+		child.mr = ibv_reg_mr(child.dev.pd, child.mem, LEN, ODP_PAGED);
+		if (!child.local_mr || !child.mr ||
+		    put_text("/proc/self/oom_score_adj", "1000") ||
+		    put_number(GROUP "/memory.max", limit + (1 << 20)))
+			_exit(3);
+		_exit(read_all(&child) == IBV_WC_SUCCESS ? 0 : 1);
+	}
+	/* Out of the way: the one to be killed is the child. */
+	ASSERT_EQ(0, put_text(ROOT "/cgroup.procs", "0"));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	/* Its reads failed, or it was killed; not: it went beyond its limit. */
+	EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL :
+		    WEXITSTATUS(status) == 1);
+	TH_LOG("status %#x, %ld kills", status, group_stat("memory.events", "oom_kill"));
+	ASSERT_EQ(0, put_text(GROUP "/memory.max", "max"));
+}
+
+TEST_HARNESS_MAIN
