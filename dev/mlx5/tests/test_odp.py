@@ -16,7 +16,7 @@ from pyverbs.srq import SRQ, SrqAttr, SrqInitAttr
 from pyverbs.wr import SGE, RecvWR
 
 from mlx5ctl import Adapter
-from rdma import NORESERVE, ODP, PAGE, Buffer, End, pair, pattern, pfn
+from rdma import NORESERVE, ODP, PAGE, Buffer, End, ours, pair, pattern, pfn
 
 PAGES = 64
 
@@ -223,6 +223,21 @@ class Statistic(OdpTest):
         status = self.near.write(self.smr, self.src.address, PAGE, self.dst.address, self.dmr.rkey)
         self.assertEqual(status, e.IBV_WC_REM_ACCESS_ERR)
         self.assert_counts(0, 0, 0)
+
+
+class Prefetch(OdpTest):
+    @unittest.skipUnless(ours(), "stock's driver prefetches all of it first")
+    def test_regress_a_region_ends_in_the_middle_of_it(self):
+        """Its end waited for all of a part, up to 4 GiB, though nobody waits for advice."""
+        length = 512 << 20
+        buffer = Buffer(length, NORESERVE)
+        buffer.madvise(mmap.MADV_NOHUGEPAGE)
+        mr = self.far.region(buffer, ODP)
+        self.far.pd.advise_mr(e._IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, 0,
+                              [SGE(buffer.address, length, mr.lkey)])
+        mr.close()
+        self.assertIsNone(pfn(buffer.address + length - PAGE))
+        self.write()
 
 
 class Kinds(OdpTest):

@@ -114,25 +114,41 @@ static struct odp_prefetch *odp_prefetch_alloc(struct ib_pd *pd, bool write,
 	return p;
 }
 
+/* The end of a region waits for one step, so that is a chunk's worth of pages. */
+static int odp_prefetch_step(struct odp_prefetch *p, struct mlx5_odp_need *need)
+{
+	typeof(p->parts[0]) *part = &p->parts[p->at];
+	u64 length = min_t(u64, part->length, IB_ODP_CHUNK_SIZE);
+	struct mlx5_ib_mr *mr;
+	int ret;
+
+	mr = odp_hold_region(p->dev, part->key, part->odp);
+	if (IS_ERR(mr))
+		return PTR_ERR(mr);
+	ret = mlx5_odp_fault_mr(mr, part->va, length, p->flags, need);
+	mlx5r_deref_odp_mkey(&mr->mmkey);
+	if (ret == MLX5_ODP_STALLED)
+		length = need->done;
+	else if (ret)
+		return ret;
+	part->va += length;
+	part->length -= length;
+	return ret;
+}
+
 /* Until memory is missing: it goes on from there. */
 static int odp_prefetch_run(struct odp_prefetch *p, struct mlx5_odp_need *need)
 {
-	struct mlx5_ib_mr *mr;
-	int ret = 0;
+	int ret;
 
-	for (; p->at < p->nr && !ret; p->at += !ret) {
-		mr = odp_hold_region(p->dev, p->parts[p->at].key, p->parts[p->at].odp);
-		if (IS_ERR(mr))
-			return PTR_ERR(mr);
-		ret = mlx5_odp_fault_mr(mr, p->parts[p->at].va, p->parts[p->at].length,
-					p->flags, need);
-		mlx5r_deref_odp_mkey(&mr->mmkey);
-		if (ret == MLX5_ODP_STALLED) {
-			p->parts[p->at].va += need->done;
-			p->parts[p->at].length -= need->done;
-		}
+	for (; p->at < p->nr; p->at++) {
+		do {
+			ret = odp_prefetch_step(p, need);
+			if (ret)
+				return ret;
+		} while (p->parts[p->at].length);
 	}
-	return ret;
+	return 0;
 }
 
 static void odp_prefetch_drop(struct mlx5_odp_stall *stall)
