@@ -29,7 +29,7 @@ struct Mlx5Fault {
     Mlx5QP *qp;
     int side;
     uint32_t token;
-    Mlx5FaultInfo info;
+    Mlx5FaultInfo info, told;           /* as it is, as the event has it */
     int64_t raised;
     bool resumed, failed;
     QEMUTimer *timer;                   /* the event's, then the resume's */
@@ -185,6 +185,7 @@ static void fault_event(Mlx5Fault *fault)
         return;
     }
     spoil(dev, &info, &token);
+    fault->told = info;
     post_parts(dev, &info, token);
     if (mlx5_hostile(dev, MLX5_HOSTILE_DUP)) {
         post_parts(dev, &info, token);
@@ -303,6 +304,29 @@ void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
 
 /* ---- resumes ---- */
 
+/*
+ * Does the answer name what the event named? The queue of a fault by address is its
+ * token. What is not known to the driver may be answered in any way.
+ */
+static bool resume_matches(const Mlx5Fault *fault, void *info)
+{
+    uint32_t type = MLX5_PRM_GET(trans_page_fault_info, info, page_fault_type);
+    uint32_t wq = MLX5_PRM_GET(trans_page_fault_info, info, wq_number);
+
+    switch (fault->told.subtype) {
+    case MLX5_PFAULT_SUBTYPE_WQE:
+        return type == fault->told.type && wq == fault->told.wq;
+    case MLX5_PFAULT_SUBTYPE_RDMA:
+        return type == fault->told.type && wq == fault->token;
+    case MLX5_PFAULT_SUBTYPE_MEMORY:
+        return !MLX5_PRM_GET(mem_page_fault_info, info, fault_token_47_32) &&
+               MLX5_PRM_GET(mem_page_fault_info, info, fault_token_31_0) ==
+               fault->token;
+    default:
+        return true;
+    }
+}
+
 uint8_t mlx5_page_fault_resume(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *info = MLX5_PRM_PTR(page_fault_resume_in, cmd->in, page_fault_info);
@@ -315,6 +339,9 @@ uint8_t mlx5_page_fault_resume(Mlx5Device *dev, Mlx5Cmd *cmd)
     if (!fault || fault->resumed) {
         mlx5_count(dev, MLX5_COUNTER_RESUMES_UNKNOWN, 1);
         return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    if (!resume_matches(fault, info)) {
+        return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     mlx5_count(dev, error ? MLX5_COUNTER_RESUMES_ERROR : MLX5_COUNTER_RESUMES,
                1);
