@@ -12,7 +12,10 @@ import pyverbs_run      # noqa: E402
 
 
 def main():
-    suite = unittest.defaultTestLoader.discover(os.path.join(HERE, "tests"))
+    loader = unittest.TestLoader()
+    suite = loader.discover(os.path.join(HERE, "tests"))
+    if loader.errors:
+        sys.exit("\n".join(loader.errors))
     pyverbs_run.run(suite, sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "*")
 
 

@@ -89,6 +89,8 @@ def scenario(config, name, wanted, quiet):
         if known and verdict == "fail" and config.startswith("stock"):
             verdict, why = "skip", f"stock: {known[0]} ({why})"
         tally.add(f"{name}.{test}", verdict, why)
+    if TESTS in cmd and not found:
+        tally.add(f"{name}.tests", "fail", "none was run")
     if result.status or result.reason:
         vm.report(result)
         tally.add(f"{name}.boot", "fail", result.reason or f"status {result.status}")
