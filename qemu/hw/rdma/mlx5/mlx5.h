@@ -53,7 +53,12 @@ enum {
     MLX5_RESERVED_LKEY = 0x300,     /* no translation: DMA addresses */
 };
 
-/* ---- counters and knobs: name and meaning exist once, here ---- */
+/*
+ * ---- counters and knobs: name and meaning exist once, here ----
+ *
+ * "keys" is how many there are now, and "context-bytes" what their tables of
+ * translations take.
+ */
 
 #define MLX5_COUNTERS(X) \
     X(COMMANDS, "commands") X(CMD_ERRORS, "cmd-errors") \
@@ -69,12 +74,14 @@ enum {
     X(BYTES, "bytes") X(RNR_WAITS, "rnr-waits") X(RETRIES, "retries") \
     X(DROPS, "drops") X(DMA_READS, "dma-reads") X(DMA_WRITES, "dma-writes") \
     X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
-    X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events")
+    X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events") \
+    X(KEYS, "keys") X(CONTEXT_BYTES, "context-bytes")
 
 /*
  * Latencies are ns of virtual time.  A memory fault would like to have so many
  * pages around it, too.  One of so many WQEs in a UAR is not looked at (0: each
  * is); such a WQE is complete within bf-window, or it is a doorbell.
+ * With "garbage" translations that nobody wrote lead to memory of others.
  * "hostile" is a mask of MLX5_HOSTILE_*.
  * The next fail-count commands of fail-opcode (0xffff: any) are not executed
  * but answered with fail-status, or never, where that is MLX5_FAIL_NEVER.
@@ -84,7 +91,7 @@ enum {
     X(FAULT_DELAY, "fault-delay", 0) X(RESUME_DELAY, "resume-delay", 0) \
     X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
     X(FAULT_AROUND, "fault-around", 1) X(BF_IGNORE, "bf-ignore", 4) \
-    X(BF_WINDOW, "bf-window", 50000) \
+    X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -152,6 +159,16 @@ struct Mlx5Umem {
     unsigned refs;                      /* its number, and each user */
 };
 
+/* Translations of any key, the last ones of each kind: mlx5_stale.c. */
+typedef struct Mlx5Stale {
+    uint64_t mtt[64];                   /* page addresses */
+    struct {
+        uint32_t key;
+        uint64_t va;
+    } klm[16];
+    unsigned nr_mtts, nr_klms;          /* ever noted */
+} Mlx5Stale;
+
 typedef struct Mlx5Bf Mlx5Bf;
 typedef struct Mlx5CQ Mlx5CQ;
 typedef struct Mlx5EQ Mlx5EQ;
@@ -196,6 +213,7 @@ struct Mlx5Device {
     struct {
         uint64_t kind, addr, key, va;   /* kind: see mlx5_test.c */
     } violation;                        /* the last that the oracle saw */
+    struct Mlx5Stale stale;             /* what freed translations may be */
 
     /* what the driver set, until a reset */
     bool memory_faults;                 /* SET_HCA_CAP: the memory scheme */
@@ -242,6 +260,8 @@ bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf,
 /* The same for data under a key: what a violation's report names. */
 bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
                    bool write, uint32_t key, uint64_t va);
+/* An access by a translation that nobody wrote: as bad as one to no mapping. */
+void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va);
 void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message);
 void mlx5_dma_reset(Mlx5Device *dev);
 /* pas: big-endian 64-bit page addresses, inside a command's mailbox */

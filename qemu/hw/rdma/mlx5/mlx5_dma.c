@@ -14,6 +14,8 @@
  * page that is mapped for reading only, or the reverse.  Each is reported
  * here, where it happens.  A page with several mappings may be accessed as any
  * of them allows.  A page that the guest never mentioned is not checked.
+ * An access by a translation that nobody wrote is reported whatever page it
+ * leads to, whether the guest sends messages or not.
  */
 #include "mlx5.h"
 #include "qemu/error-report.h"
@@ -25,6 +27,7 @@ enum {
     MAX_BUF_PAGES = 1 << 20,
     MIN_PAGE_SHIFT = 12,
     MAX_PAGE_SHIFT = 43,                /* five bits of log_page_size */
+    VIOLATION_UNWRITTEN = 5,            /* kind; the others are computed */
 };
 
 /*
@@ -131,6 +134,20 @@ static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
                  write ? "write" : "read", len, addr, key, va,
                  mapped ? "against the direction of its mapping" :
                           "after it was unmapped");
+}
+
+void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va)
+{
+    dev->violation.kind = VIOLATION_UNWRITTEN;
+    dev->violation.addr = 0;
+    dev->violation.key = key;
+    dev->violation.va = va;
+    mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
+    if (dev->counter[MLX5_COUNTER_DMA_VIOLATIONS] <= MAX_REPORTS) {
+        error_report("mlx5: DMA check: %s by a translation that nobody wrote"
+                     " (mkey 0x%x, va 0x%" PRIx64 ")",
+                     write ? "write" : "read", key, va);
+    }
 }
 
 /* One report an access is enough. */

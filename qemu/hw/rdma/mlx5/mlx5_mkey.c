@@ -5,10 +5,12 @@
  *
  * A table is kept as hardware keeps it.  A key that was revoked keeps its
  * translations; a UMR replaces whole 64-byte granules counted from the
- * region's start.  So a driver that enables a recycled key without writing
- * all of it, or that forgets its neighbours in a granule, is seen to do so.
+ * region's start.  A new key's table holds what its memory held before
+ * (mlx5_stale.c).  So a driver that enables a key without writing all of it,
+ * or that forgets its neighbours in a granule, is seen to do so.
  */
 #include "mlx5_xlt.h"
+#include "qemu/bitmap.h"
 #include "qemu/cutils.h"
 #include "trace.h"
 
@@ -42,46 +44,73 @@ static void block_drop(Mlx5Mkey *mkey, uint32_t nr)
     g_hash_table_remove(mkey->xlt, GUINT_TO_POINTER(nr));
 }
 
+static void block_write(Mlx5Mkey *mkey, uint32_t nr, uint32_t in,
+                        const uint8_t *from, size_t n)
+{
+    bool zero = buffer_is_zero(from, n);
+    uint8_t *block = block_get(mkey, nr, !zero);
+
+    if (block) {
+        memcpy(block + in, from, n);
+        if (zero && buffer_is_zero(block, MLX5_XLT_BLOCK)) {
+            block_drop(mkey, nr);
+        }
+    }
+}
+
+/* Granules are written whole: the last one is filled up with garbage. */
 void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
                          size_t len)
 {
+    size_t whole = ROUND_UP(len, MLX5_XLT_GRANULE), n;
+    uint8_t last[MLX5_XLT_GRANULE];
     const uint8_t *from = data;
 
-    while (len) {
-        uint32_t nr = off / MLX5_XLT_BLOCK, in = off % MLX5_XLT_BLOCK;
-        size_t n = MIN(len, MLX5_XLT_BLOCK - in);
-        bool zero = buffer_is_zero(from, n);
-        uint8_t *block = block_get(mkey, nr, !zero);
+    mlx5_stale_note(mkey, data, len);
+    bitmap_set(mkey->written, off / MLX5_XLT_GRANULE, whole / MLX5_XLT_GRANULE);
+    for (; len >= MLX5_XLT_GRANULE; off += n, from += n, len -= n) {
+        n = MIN(QEMU_ALIGN_DOWN(len, MLX5_XLT_GRANULE),
+                MLX5_XLT_BLOCK - off % MLX5_XLT_BLOCK);
+        block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK, from, n);
+    }
+    if (len) {
+        mlx5_stale_granule(mkey, off, last);
+        memcpy(last, from, len);
+        block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK, last,
+                    sizeof(last));
+    }
+}
 
-        if (block) {
-            memcpy(block + in, from, n);
-            if (zero && buffer_is_zero(block, MLX5_XLT_BLOCK)) {
-                block_drop(mkey, nr);
-            }
-        }
-        from += n;
-        off += n;
-        len -= n;
+bool mlx5_mkey_xlt_written(const Mlx5Mkey *mkey, uint64_t off)
+{
+    return test_bit(off / MLX5_XLT_GRANULE, mkey->written);
+}
+
+static void granule_read(Mlx5Mkey *mkey, uint64_t off, uint8_t *to)
+{
+    uint8_t *block = block_get(mkey, off / MLX5_XLT_BLOCK, false);
+
+    if (!mlx5_mkey_xlt_written(mkey, off)) {
+        mlx5_stale_granule(mkey, off, to);
+    } else if (block) {
+        memcpy(to, block + off % MLX5_XLT_BLOCK, MLX5_XLT_GRANULE);
+    } else {
+        memset(to, 0, MLX5_XLT_GRANULE);
     }
 }
 
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len)
 {
+    uint8_t granule[MLX5_XLT_GRANULE];
     uint8_t *to = data;
+    uint32_t in;
+    size_t n;
 
-    while (len) {
-        uint32_t in = off % MLX5_XLT_BLOCK;
-        size_t n = MIN(len, MLX5_XLT_BLOCK - in);
-        uint8_t *block = block_get(mkey, off / MLX5_XLT_BLOCK, false);
-
-        if (block) {
-            memcpy(to, block + in, n);
-        } else {
-            memset(to, 0, n);
-        }
-        to += n;
-        off += n;
-        len -= n;
+    for (; len; to += n, off += n, len -= n) {
+        in = off % MLX5_XLT_GRANULE;
+        n = MIN(len, MLX5_XLT_GRANULE - in);
+        granule_read(mkey, off - in, granule);
+        memcpy(to, granule + in, n);
     }
 }
 
@@ -99,8 +128,32 @@ static void mkey_free(void *opaque)
 {
     Mlx5Mkey *mkey = opaque;
 
+    mlx5_count(mkey->dev, MLX5_COUNTER_KEYS, -1);
+    mlx5_count(mkey->dev, MLX5_COUNTER_CONTEXT_BYTES, -mkey->xlt_bytes);
     g_hash_table_destroy(mkey->xlt);
+    g_free(mkey->written);
     g_free(mkey);
+}
+
+/* NULL: there is no memory for such a table. */
+static Mlx5Mkey *mkey_new(Mlx5Device *dev, const void *mkc, uint64_t xlt_bytes)
+{
+    uint64_t granules = DIV_ROUND_UP(xlt_bytes, MLX5_XLT_GRANULE);
+    unsigned long *written = bitmap_try_new(MAX(granules, 1));
+    Mlx5Mkey *mkey;
+
+    if (!written) {
+        return NULL;
+    }
+    mkey = g_new0(Mlx5Mkey, 1);
+    memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
+    mkey->dev = dev;
+    mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    mkey->written = written;
+    mkey->xlt_bytes = xlt_bytes;
+    mlx5_count(dev, MLX5_COUNTER_KEYS, 1);
+    mlx5_count(dev, MLX5_COUNTER_CONTEXT_BYTES, xlt_bytes);
+    return mkey;
 }
 
 static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd)
@@ -134,10 +187,10 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
         MLX5_PRM_GET(create_mkey_in, cmd->in, mkey_umem_valid)) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    mkey = g_new0(Mlx5Mkey, 1);
-    memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
-    mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    mkey->xlt_bytes = octos * 16;
+    mkey = mkey_new(dev, mkc, octos * 16);
+    if (!mkey) {
+        return MLX5_CMD_STAT_NO_RES_ERR;
+    }
     if (!take_pas(mkey, cmd)) {
         mkey_free(mkey);
         return MLX5_CMD_STAT_BAD_INP_LEN_ERR;

@@ -7,7 +7,8 @@
  * The key's index is in the control segment; mkey_mask says which fields of
  * the context are taken from the mkey segment.  Translations come in
  * octowords of 16 bytes, 64-byte granules of them, at an offset from the
- * table's start.
+ * table's start.  A granule is written whole: where there are fewer octowords
+ * it takes what follows them in the data, if anything does.
  *
  * The driver's queue pair for UMRs may change any key.  A user's may change
  * keys of its own domain: windows and others over keys, but not their domain.
@@ -16,8 +17,6 @@
  */
 #include "mlx5_qp.h"
 #include "trace.h"
-
-enum { GRANULE = 64 };
 
 #define UMR_HEAD (sizeof(struct mlx5_wqe_ctrl_seg) + \
                   sizeof(struct mlx5_wqe_umr_ctrl_seg) + \
@@ -58,9 +57,12 @@ static void merge_context(Mlx5Mkey *mkey, const void *seg, uint64_t mask)
     }
 }
 
-/* The new translations, from the WQE itself or from memory. */
+/*
+ * The new translations, from the WQE itself or from memory.  More than there
+ * are octowords, if that fills the last granule and there is as much.
+ */
 static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
-                          bool is_inline, size_t xlt_len)
+                          bool is_inline, size_t *octowords)
 {
     const struct mlx5_wqe_data_seg *data = (const void *)(wqe + UMR_HEAD);
     Mlx5Access access = {
@@ -69,21 +71,25 @@ static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
         .any_pd = mlx5_qp_type(qp) == MLX5_QP_ST_REG_UMR,
         .reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky),
     };
-    g_autofree uint8_t *xlt = g_malloc0(xlt_len);
+    size_t xlt_len = *octowords * 16;
+    size_t whole = ROUND_UP(xlt_len, MLX5_XLT_GRANULE);
+    g_autofree uint8_t *xlt = g_malloc0(whole);
     uint64_t start = mlx5_work();
     Mlx5Missing missing;
-    size_t done = 0, part;
+    size_t done = 0, part, there;
 
+    if (len < UMR_HEAD + (is_inline ? 0 : sizeof(*data))) {
+        return NULL;
+    }
+    there = is_inline ? len - UMR_HEAD : be32_to_cpu(data->byte_count);
+    if (there < xlt_len) {
+        return NULL;
+    }
+    xlt_len = MIN(whole, there);
+    *octowords = xlt_len / 16;
     if (is_inline) {
-        if (len - UMR_HEAD < xlt_len) {
-            return NULL;
-        }
         memcpy(xlt, wqe + UMR_HEAD, xlt_len);
         return g_steal_pointer(&xlt);
-    }
-    if (len < UMR_HEAD + sizeof(*data) ||
-        be32_to_cpu(data->byte_count) < xlt_len) {
-        return NULL;
     }
     /* It is executed as a whole, or not. */
     while (done < xlt_len) {
@@ -101,9 +107,10 @@ static uint8_t *fetch_xlt(Mlx5QP *qp, const uint8_t *wqe, size_t len,
 static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
                        size_t len, const struct mlx5_wqe_umr_ctrl_seg *umr)
 {
-    size_t xlt_len = be16_to_cpu(umr->xlt_octowords) * 16;
+    size_t octowords = be16_to_cpu(umr->xlt_octowords);
+    size_t xlt_len = octowords * 16;
+    uint64_t room = ROUND_UP(mkey->xlt_bytes, MLX5_XLT_GRANULE), off = 0;
     bool is_inline = umr->flags & MLX5_UMR_INLINE;
-    uint64_t off = 0;
     g_autofree uint8_t *xlt = NULL;
 
     if (umr->flags & MLX5_UMR_TRANSLATION_OFFSET_EN) {
@@ -113,16 +120,16 @@ static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
     if (!xlt_len) {
         return true;
     }
-    if (off % GRANULE || off > mkey->xlt_bytes ||
-        ROUND_UP(xlt_len, GRANULE) > ROUND_UP(mkey->xlt_bytes, GRANULE) - off) {
+    if (off % MLX5_XLT_GRANULE || off > room ||
+        ROUND_UP(xlt_len, MLX5_XLT_GRANULE) > room - off) {
         return false;
     }
-    xlt = fetch_xlt(qp, wqe, len, is_inline, xlt_len);
+    xlt = fetch_xlt(qp, wqe, len, is_inline, &octowords);
     if (!xlt) {
         return false;
     }
-    mlx5_mkey_xlt_write(mkey, off, xlt, xlt_len);
-    mlx5_work_add(xlt_len / GRANULE);
+    mlx5_mkey_xlt_write(mkey, off, xlt, octowords * 16);
+    mlx5_work_add(xlt_len / MLX5_XLT_GRANULE);
     mlx5_count(qp->dev, MLX5_COUNTER_XLT_BYTES, xlt_len);
     return true;
 }

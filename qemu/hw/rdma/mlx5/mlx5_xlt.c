@@ -109,6 +109,16 @@ static Mlx5Result missing_at(uint32_t key, uint64_t va, Mlx5Missing *missing)
     return MLX5_FAULT;
 }
 
+/* A translation, for this access. */
+static void look_up(Mlx5Mkey *mkey, const Mlx5Access *access, uint64_t at,
+                    uint64_t va, void *entry, size_t len)
+{
+    if (!mlx5_mkey_xlt_written(mkey, at)) {
+        mlx5_dma_unwritten(mkey->dev, access->write, mlx5_mkey_key(mkey), va);
+    }
+    mlx5_mkey_xlt_read(mkey, at, entry, len);
+}
+
 static Mlx5Result walk_mtt(Mlx5Mkey *mkey, const Mlx5Access *access,
                            uint64_t va, uint64_t len, Span *span,
                            Mlx5Missing *missing)
@@ -125,7 +135,7 @@ static Mlx5Result walk_mtt(Mlx5Mkey *mkey, const Mlx5Access *access,
     if (index >= mkey->xlt_bytes / 8) {
         return MLX5_DENIED;
     }
-    mlx5_mkey_xlt_read(mkey, index * 8, &mtt, 8);
+    look_up(mkey, access, index * 8, va, &mtt, 8);
     mtt = be64_to_cpu(mtt);
     /* Bit 0: may be read, bit 1: may be written. */
     if (!(mtt & (access->write ? 2 : 1))) {
@@ -168,17 +178,18 @@ static bool stride_at(Mlx5Mkey *mkey, uint64_t at, unsigned nr, uint64_t cycle,
     return false;
 }
 
-/* One step down: the entry that holds offset off of this key's range. */
-static bool klm_at(Mlx5Mkey *mkey, uint64_t off, struct mlx5_klm *klm,
-                   uint64_t *into)
+/* One step down: the entry that holds va, of this key's range. */
+static bool klm_at(Mlx5Mkey *mkey, const Mlx5Access *access, uint64_t va,
+                   struct mlx5_klm *klm, uint64_t *into)
 {
     const struct mlx5_stride_block_ctrl_seg *block = (const void *)klm;
+    uint64_t off = va - MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
     uint64_t size, cycle;
     unsigned nr;
 
     for (uint64_t at = 0; at + 16 <= MIN(mkey->xlt_bytes, 65536); at += 16) {
         work++;
-        mlx5_mkey_xlt_read(mkey, at, klm, 16);
+        look_up(mkey, access, at, va, klm, 16);
         size = be32_to_cpu(klm->bcount);
         nr = 0;
         cycle = size;
@@ -197,18 +208,20 @@ static bool klm_at(Mlx5Mkey *mkey, uint64_t off, struct mlx5_klm *klm,
     return false;
 }
 
-static bool ksm_at(Mlx5Mkey *mkey, uint64_t off, struct mlx5_klm *klm,
-                   uint64_t *into, uint64_t *size)
+/* As in a table of pages, the first entry is of the block that start is in. */
+static bool ksm_at(Mlx5Mkey *mkey, const Mlx5Access *access, uint64_t va,
+                   struct mlx5_klm *klm, uint64_t *into, uint64_t *size)
 {
     uint32_t shift = MLX5_PRM_GET(mkc, mkey->mkc, log_page_size) & 63;
-    uint64_t index = off >> shift;
+    uint64_t index = (va >> shift) -
+                     (MLX5_PRM_GET(mkc, mkey->mkc, start_addr) >> shift);
 
     if (index >= mkey->xlt_bytes / 16) {
         return false;
     }
-    mlx5_mkey_xlt_read(mkey, index * 16, klm, 16);
+    look_up(mkey, access, index * 16, va, klm, 16);
     *size = 1ull << shift;
-    *into = off & (*size - 1);
+    *into = va & (*size - 1);
     return true;
 }
 
@@ -217,7 +230,7 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
                            uint64_t len, int depth, Span *span,
                            Mlx5Missing *missing)
 {
-    uint64_t into, size, off;
+    uint64_t into, size;
     struct mlx5_klm klm;
     Mlx5Mkey *mkey;
 
@@ -229,7 +242,6 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
     if (!mkey) {
         return MLX5_DENIED;
     }
-    off = va - MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
     switch (mlx5_mkey_mode(mkey)) {
     case MLX5_MKC_ACCESS_MODE_PA:
         *span = (Span) { .addr = va, .len = len, .key = key, .va = va };
@@ -237,13 +249,13 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
     case MLX5_MKC_ACCESS_MODE_MTT:
         return walk_mtt(mkey, access, va, len, span, missing);
     case MLX5_MKC_ACCESS_MODE_KLMS:
-        if (!klm_at(mkey, off, &klm, &into)) {
+        if (!klm_at(mkey, access, va, &klm, &into)) {
             return MLX5_DENIED;
         }
         size = be32_to_cpu(klm.bcount);
         break;
     case MLX5_MKC_ACCESS_MODE_KSM:
-        if (!ksm_at(mkey, off, &klm, &into, &size)) {
+        if (!ksm_at(mkey, access, va, &klm, &into, &size)) {
             return MLX5_DENIED;
         }
         break;

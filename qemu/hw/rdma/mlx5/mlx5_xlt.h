@@ -7,8 +7,11 @@
 
 #include "mlx5.h"
 
-/* Bytes in a block of the sparse table: 512 MTTs or 256 KSMs. */
-enum { MLX5_XLT_BLOCK = 4096 };
+/*
+ * Bytes in a block of the sparse table: 512 MTTs or 256 KSMs; and in a
+ * granule, the least that is ever written: 8 MTTs or 4 KSMs.
+ */
+enum { MLX5_XLT_BLOCK = 4096, MLX5_XLT_GRANULE = 64 };
 
 /*
  * The context is kept as the guest wrote it: what a UMR masks in or a query
@@ -16,12 +19,15 @@ enum { MLX5_XLT_BLOCK = 4096 };
  */
 struct Mlx5Mkey {
     uint8_t mkc[MLX5_BYTES(mkc)];
+    Mlx5Device *dev;
     uint32_t index;
     uint64_t xlt_bytes;                 /* how many translations it can hold */
     /*
-     * Block number -> MLX5_XLT_BLOCK bytes.  Absent is all zero, so that the
-     * 2 GiB of MTTs that a region of 1 TiB has cost nothing until used.
+     * A bit a granule: it was written.  Of those that were, block number ->
+     * MLX5_XLT_BLOCK bytes.  An absent block is all zero, so that the 2 GiB
+     * of MTTs that a region of 1 TiB has cost little until used.
      */
+    unsigned long *written;
     GHashTable *xlt;
     uint32_t last_block;                /* lookup cache */
     uint8_t *last;
@@ -63,6 +69,14 @@ uint8_t mlx5_mkey_mode(const Mlx5Mkey *mkey);
 void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
                          size_t len);
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
+/* Did anybody write what is there?  Reading anything else is no error. */
+bool mlx5_mkey_xlt_written(const Mlx5Mkey *mkey, uint64_t off);
+
+/* ---- mlx5_stale ---- */
+/* The key's translations at off are these now. */
+void mlx5_stale_note(Mlx5Mkey *mkey, const void *data, size_t len);
+/* What is in the granule at off, which nobody wrote; MLX5_XLT_GRANULE bytes. */
+void mlx5_stale_granule(const Mlx5Mkey *mkey, uint64_t off, void *data);
 
 /*
  * Work.  The guest decides how much of it one byte costs: each entry of an
