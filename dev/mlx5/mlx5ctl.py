@@ -113,6 +113,18 @@ class Adapter:
         inside = (at & (1 << shift) - 1) >> 12
         return ((entry >> 12) + inside if entry & 3 else 0), entry & 3
 
+    def leaf(self, key, start, address):
+        """The key that has the pages at an address of a region, or what stands for it
+        where there is none: the region's own, or that of a child in its table of keys."""
+        while True:
+            self["key"] = key
+            shift = self["page-shift"]
+            if not 12 < shift < 48:
+                return key
+            self["index"] = 2 * ((address >> shift) - (start >> shift))
+            key = self["translation"] & 0xffffffff
+            start = address >> shift << shift
+
     def remove(self):
         """Gone without a word: reads are all ones, DMA and interrupts are lost."""
         self["control"] = SURPRISE

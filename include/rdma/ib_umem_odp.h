@@ -46,9 +46,9 @@ enum ib_odp_fault_flags {
 /**
  * struct ib_umem_odp_ops - what a driver with page tables of its own implements
  * @granule: bytes, a power of two: the device's translations are written in
- *	blocks of so many, counted from the region's start. A block never belongs
- *	to two chunks, and what is zapped or unmapped is whole blocks. At least a
- *	page.
+ *	blocks of so many, counted from the region's start, or from where chunks
+ *	begin (see @skew of struct ib_umem_odp). A block never belongs to two
+ *	chunks, and what is zapped or unmapped is whole blocks. At least a page.
  * @zap: have the device forget [@start, @end) of the chunk. It need not have
  *	done so on return: zaps of many chunks are begun before the first is
  *	waited for.
@@ -74,8 +74,10 @@ struct ib_umem_odp_ops {
  * @private: the driver's
  * @page_shift: of the entries that the device uses
  * @implicit: all of the address space, whatever will be in it
- * @skew: how far behind each aligned block of IB_ODP_CHUNK_SIZE the chunks
- *	begin, so that no granule is in two of them; less than a granule
+ * @skew: how far past each aligned block of IB_ODP_CHUNK_SIZE the chunks
+ *	begin, so that no granule is in two of them: less than a granule. A driver
+ *	whose tables begin elsewhere than the region may set it before the first
+ *	fault to anything below IB_ODP_CHUNK_SIZE that is not above the region's start
  * @around_next: where the next fault begins if access is sequential
  * @around: pages that the last one looked beyond what was needed
  * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also

@@ -147,13 +147,14 @@ static void chunk_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned 
 	const struct ib_umem_odp_ops *ops = chunk->odp->ops;
 	unsigned long first = ib_odp_chunk_start(chunk);
 	unsigned long behind = ib_odp_chunk_end(chunk);
+	unsigned long skew = chunk->odp->skew;
 
 	if (chunk->huge) {
 		start = first;
 		end = behind;
 	} else if (ops) {
-		start = first + ALIGN_DOWN(start - first, ops->granule);
-		end = min(first + ALIGN(end - first, ops->granule), behind);
+		start = max(ALIGN_DOWN(start - skew, ops->granule) + skew, first);
+		end = min(ALIGN(end - skew, ops->granule) + skew, behind);
 	}
 	chunk->zap_start = start;
 	chunk->zap_end = end;

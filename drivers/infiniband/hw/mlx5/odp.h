@@ -16,14 +16,27 @@ struct mlx5_odp_fault;
 /* The device writes translations in blocks of 64 bytes: 8 pages. */
 #define MLX5_ODP_GRANULE	(8 * PAGE_SIZE)
 
-/* An implicit region is a table of children, each so long. */
-#define MLX5_ODP_CHILD_SHIFT	30
-#define MLX5_ODP_CHILD_SIZE	BIT_ULL(MLX5_ODP_CHILD_SHIFT)
+/*
+ * A region that is longer than this, or implicit, has a table of keys (odp_child.c) where
+ * the device can have one. A leaf maps pages, a node maps leaves.
+ */
+#define MLX5_ODP_DIRECT_MAX	SZ_64M
+#define MLX5_ODP_LEAF_SHIFT	24
+#define MLX5_ODP_NODE_SHIFT	36
+#define MLX5_ODP_LEAF_MTTS	(sizeof(struct mlx5_mtt) << (MLX5_ODP_LEAF_SHIFT - PAGE_SHIFT))
 
-/* Translations of nothing, for zaps, and how much of a region they zap at once. */
-#define MLX5_ODP_ZEROS_ORDER	PAGE_ALLOC_COSTLY_ORDER
-#define MLX5_ODP_ZAP_MAX	\
-	((PAGE_SIZE << MLX5_ODP_ZEROS_ORDER) / sizeof(struct mlx5_mtt) * PAGE_SIZE)
+enum mlx5_odp_level {
+	MLX5_ODP_LEAF,
+	MLX5_ODP_NODE,
+};
+
+/*
+ * Translations that are all the same, and how much of them one UMR writes: of nothing,
+ * for zaps, and of no child.
+ */
+#define MLX5_ODP_SAME_ORDER	PAGE_ALLOC_COSTLY_ORDER
+#define MLX5_ODP_SAME_SIZE	(PAGE_SIZE << MLX5_ODP_SAME_ORDER)
+#define MLX5_ODP_ZAP_MAX	(MLX5_ODP_SAME_SIZE / sizeof(struct mlx5_mtt) * PAGE_SIZE)
 
 /* What one fault brings in at most, before the device is asked again. */
 #define MLX5_ODP_WINDOW		SZ_4M
@@ -33,10 +46,32 @@ static inline bool mlx5_odp_memory_scheme(struct mlx5_ib_dev *dev)
 	return MLX5_CAP_ODP(dev->mdev, mem_page_fault);
 }
 
-/* A page for the translations of a chunk, which has at most as many as fit. */
-struct mlx5_odp_buffer {
-	__be64 *mtts;
-	dma_addr_t dma;
+/* Where the device has a region's address, and where the process has it. */
+static inline u64 mlx5_odp_va(const struct mlx5_ib_mr *mr, unsigned long addr)
+{
+	return addr - mr->umem->address + mr->ibmr.iova;
+}
+
+static inline unsigned long mlx5_odp_addr(const struct mlx5_ib_mr *mr, u64 va)
+{
+	return va - mr->ibmr.iova + mr->umem->address;
+}
+
+/**
+ * struct mlx5_odp_table - all translations of a new key
+ * @start: first address that the key maps
+ * @length: in bytes; 0: all addresses
+ * @shift: log2 of the bytes that one translation maps
+ * @size: of the table in bytes
+ * @same: MLX5_ODP_SAME_SIZE bytes that are repeated; 0: the table is one of keys, and
+ *	its entries have no child
+ */
+struct mlx5_odp_table {
+	u64 start;
+	u64 length;
+	unsigned int shift;
+	u64 size;
+	dma_addr_t same;
 };
 
 /**
@@ -113,30 +148,61 @@ int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, const struct mlx5_odp_fault *
 extern const struct ib_umem_odp_ops mlx5_odp_ops;
 
 int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill);
-int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct ib_odp_chunk *chunk,
-			unsigned long start, unsigned long end);
+int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
+			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end);
 int mlx5_odp_fill_end(struct mlx5_odp_fill *fill);
 
-/* odp_implicit.c */
+/* odp_buffer.c */
+int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer);
+void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer);
+void mlx5_odp_buffer_sync(struct mlx5_ib_dev *dev, const struct mlx5_odp_buffer *buffer,
+			  size_t offset, size_t length);
+void *mlx5_odp_slot_get(struct mlx5_ib_dev *dev, dma_addr_t *dma);
+void mlx5_odp_slot_sync(struct mlx5_ib_dev *dev, dma_addr_t dma);
+void mlx5_odp_slot_put(struct mlx5_ib_dev *dev, unsigned long nr);
+struct mlx5_odp_slots *mlx5_odp_slots_create(struct mlx5_ib_dev *dev);
+void mlx5_odp_slots_destroy(struct mlx5_ib_dev *dev, struct mlx5_odp_slots *slots);
+
+/* odp_key.c */
+int mlx5_odp_key_create(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, int access,
+			unsigned int mode, unsigned int shift, u64 size);
+int mlx5_odp_key_enable(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
+			const struct mlx5_odp_table *table);
+int mlx5_odp_null_key_create(struct mlx5_ib_mr *mr);
+void mlx5_odp_null_entry(struct mlx5_ib_mr *mr, struct mlx5_ksm *ksm, u64 va);
+int mlx5_odp_leaf_key_get(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool *parked);
+void mlx5_odp_leaf_key_enable(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool parked,
+			      u64 va, u64 length);
+unsigned long mlx5_odp_leaf_key_disable(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey);
+void mlx5_odp_leaf_key_put(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey);
+struct mlx5_odp_pool *mlx5_odp_pool_create(struct mlx5_ib_dev *dev);
+void mlx5_odp_pool_drain(struct mlx5_odp_pool *pool);
+void mlx5_odp_pool_free(struct mlx5_odp_pool *pool);
+
+/* odp_child.c */
 struct mlx5_odp_child;
 
-struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *imr, unsigned long addr);
+struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *mr, u64 va);
 void mlx5_odp_child_put(struct mlx5_odp_child *child);
-struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_ib_mr *imr, unsigned long addr);
+struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_odp_child *child);
+struct mlx5_ib_mkey *mlx5_odp_leaf_key(struct mlx5_ib_mr *mr, u64 va);
 struct mlx5_ib_mr *mlx5_odp_child_region(struct mlx5_ib_mkey *mmkey);
+void mlx5_odp_reaped(struct ib_umem_odp *odp);
+void mlx5_odp_children_init(struct mlx5_ib_mr *mr);
+int mlx5_odp_children_create(struct mlx5_ib_mr *mr);
+void mlx5_odp_children_close(struct mlx5_ib_mr *mr);
+void mlx5_odp_children_disable(struct mlx5_ib_mr *mr);
+
+/* odp_names.c */
+struct mlx5_odp_name;
+
 void mlx5_odp_names_init(struct mlx5_ib_pf_eq *eq);
 void mlx5_odp_names_destroy(struct mlx5_ib_pf_eq *eq);
 bool mlx5_odp_child_went(struct mlx5_ib_dev *dev, u32 key);
-void mlx5_odp_reaped(struct ib_umem_odp *odp);
-void mlx5_odp_implicit_init(struct mlx5_ib_mr *mr);
-int mlx5_odp_implicit_create(struct mlx5_ib_mr *imr);
-void mlx5_odp_implicit_close(struct mlx5_ib_mr *mr);
-void mlx5_odp_implicit_revoke(struct mlx5_ib_mr *mr);
+struct mlx5_odp_name *mlx5_odp_name_keep(struct mlx5_ib_dev *dev, u32 key);
+void mlx5_odp_name_expires(struct mlx5_ib_dev *dev, struct mlx5_odp_name *name);
 
 /* odp_mr.c */
-void mlx5_odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, struct ib_pd *pd, int access);
-int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
-			    u64 iova, u64 length, u64 nr_pages);
 int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
 		      struct mlx5_odp_need *need);
 int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr);

@@ -90,27 +90,82 @@ static void odp_refill_work(struct work_struct *work)
 	spin_unlock_irq(&eq->lock);
 }
 
-/* Translations of nothing, for zaps: these must not allocate. */
-static int odp_map_zeros(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
+static int odp_same_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *same)
 {
-	size_t size = PAGE_SIZE << MLX5_ODP_ZEROS_ORDER;
 	struct device *device = dev->mdev->device;
 
-	eq->zeros = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, MLX5_ODP_ZEROS_ORDER);
-	if (!eq->zeros)
+	same->mtts = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, MLX5_ODP_SAME_ORDER);
+	if (!same->mtts)
 		return -ENOMEM;
-	eq->zeros_dma = dma_map_single(device, eq->zeros, size, DMA_TO_DEVICE);
-	if (!dma_mapping_error(device, eq->zeros_dma))
+	same->dma = dma_map_single(device, same->mtts, MLX5_ODP_SAME_SIZE, DMA_TO_DEVICE);
+	if (!dma_mapping_error(device, same->dma))
 		return 0;
-	free_pages((unsigned long)eq->zeros, MLX5_ODP_ZEROS_ORDER);
+	free_pages((unsigned long)same->mtts, MLX5_ODP_SAME_ORDER);
+	same->mtts = NULL;
 	return -ENOMEM;
 }
 
-static void odp_unmap_zeros(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
+static void odp_same_free(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *same)
 {
-	dma_unmap_single(dev->mdev->device, eq->zeros_dma, PAGE_SIZE << MLX5_ODP_ZEROS_ORDER,
-			 DMA_TO_DEVICE);
-	free_pages((unsigned long)eq->zeros, MLX5_ODP_ZEROS_ORDER);
+	if (!same->mtts)
+		return;
+	dma_unmap_single(dev->mdev->device, same->dma, MLX5_ODP_SAME_SIZE, DMA_TO_DEVICE);
+	free_pages((unsigned long)same->mtts, MLX5_ODP_SAME_ORDER);
+	memset(same, 0, sizeof(*same));
+}
+
+/* In the memory scheme an entry without a child also says which one it is. */
+static int odp_nulls_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *nulls)
+{
+	struct mlx5_ksm *ksm;
+	size_t i;
+	int ret;
+
+	if (mlx5_odp_memory_scheme(dev))
+		return 0;
+	ret = odp_same_alloc(dev, nulls);
+	if (ret)
+		return ret;
+	ksm = (void *)nulls->mtts;
+	for (i = 0; i < MLX5_ODP_SAME_SIZE / sizeof(*ksm); i++)
+		ksm[i].key = dev->mkeys.null_mkey;
+	mlx5_odp_buffer_sync(dev, nulls, 0, MLX5_ODP_SAME_SIZE);
+	return 0;
+}
+
+/* Zaps must not allocate; and there are keys that wait for regions. */
+static int odp_create_common(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
+{
+	int ret;
+
+	ret = odp_same_alloc(dev, &eq->zeros);
+	if (ret)
+		return ret;
+	ret = odp_nulls_alloc(dev, &eq->nulls);
+	if (ret)
+		goto out_zeros;
+	ret = -ENOMEM;
+	eq->slots = mlx5_odp_slots_create(dev);
+	if (!eq->slots)
+		goto out_nulls;
+	eq->key_pool = mlx5_odp_pool_create(dev);
+	if (eq->key_pool)
+		return 0;
+	mlx5_odp_slots_destroy(dev, eq->slots);
+out_nulls:
+	odp_same_free(dev, &eq->nulls);
+out_zeros:
+	odp_same_free(dev, &eq->zeros);
+	return ret;
+}
+
+static void odp_destroy_common(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
+{
+	mlx5_odp_pool_free(eq->key_pool);
+	eq->key_pool = NULL;
+	mlx5_odp_slots_destroy(dev, eq->slots);
+	odp_same_free(dev, &eq->nulls);
+	odp_same_free(dev, &eq->zeros);
 }
 
 static int odp_start_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
@@ -155,16 +210,16 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	eq->prefetch_wq = alloc_workqueue("mlx5_ib_prefetch", WQ_UNBOUND, 0);
 	if (!eq->prefetch_wq)
 		goto out_wq;
-	ret = odp_map_zeros(dev, eq);
+	ret = odp_create_common(dev, eq);
 	if (ret)
 		goto out_prefetch;
 	ret = odp_start_eq(dev, eq);
 	if (ret)
-		goto out_zeros;
+		goto out_common;
 	return 0;
 
-out_zeros:
-	odp_unmap_zeros(dev, eq);
+out_common:
+	odp_destroy_common(dev, eq);
 out_prefetch:
 	destroy_workqueue(eq->prefetch_wq);
 out_wq:
@@ -212,7 +267,7 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	mlx5_eq_destroy_generic(dev->mdev, eq->core);
 	mlx5_odp_names_destroy(eq);
 	mempool_destroy(eq->pool);
-	odp_unmap_zeros(dev, eq);
+	odp_destroy_common(dev, eq);
 	eq->core = NULL;
 }
 
@@ -228,8 +283,9 @@ static void odp_fill_caps(struct mlx5_ib_dev *dev)
 	caps->general_caps = IB_ODP_SUPPORT;
 	dev->odp_max_size = MLX5_CAP_GEN(dev->mdev, umr_extended_translation_offset) ?
 			    U64_MAX : BIT_ULL(MLX5_MAX_UMR_SHIFT + PAGE_SHIFT);
-	/* A table of keys, each of a fixed length, over one that always faults. */
+	/* Tables of keys, each of a fixed length, over one that always faults. */
 	if (MLX5_CAP_GEN(dev->mdev, fixed_buffer_size) &&
+	    MLX5_CAP_GEN(dev->mdev, max_indirection) > MLX5_ODP_NODE &&
 	    MLX5_CAP_GEN(dev->mdev, null_mkey) &&
 	    MLX5_CAP_GEN(dev->mdev, umr_extended_translation_offset) &&
 	    !MLX5_CAP_GEN(dev->mdev, umr_indirect_mkey_disabled))
@@ -265,6 +321,18 @@ int mlx5_ib_odp_init_one(struct mlx5_ib_dev *dev)
 	if (dev->odp_caps.general_caps & IB_ODP_SUPPORT)
 		ib_set_device_ops(&dev->ib_dev, &odp_device_ops);
 	return 0;
+}
+
+/**
+ * mlx5_ib_odp_drain() - destroy the keys that wait for regions
+ * @dev: the device, which has no region any more, and whose PD for UMRs still exists
+ *
+ * Context: sleeps.
+ */
+void mlx5_ib_odp_drain(struct mlx5_ib_dev *dev)
+{
+	if (dev->odp_pf_eq.key_pool)
+		mlx5_odp_pool_drain(dev->odp_pf_eq.key_pool);
 }
 
 void mlx5_ib_odp_cleanup_one(struct mlx5_ib_dev *dev)

@@ -2,21 +2,20 @@
 /*
  * On-demand paging in mlx5: regions.
  *
- * A region has a key with a table of translations, which is empty when it is made,
- * but for what the process has mapped by then, and filled by page faults. The
- * umem keeps what the device was told, in chunks; odp_xlt.c tells it, and
- * odp_implicit.c is about regions of all memory.
+ * A region has a key with a table of translations. A short region's table is one of
+ * pages: it is written as empty before the key is enabled (odp_key.c), and filled by
+ * page faults. A long one's, and that of a region of all memory, is a table of keys
+ * (odp_child.c). What the process has mapped by then is told to the device at
+ * registration. The umem keeps what the device was told, in chunks; odp_xlt.c tells it.
  *
  * A key is lost when the device cannot zap it, for instance because its owner
  * invalidated it by LOCAL_INV (umr_queue.c). Faults of a lost key fail. What remains
  * is to end the region.
  *
  * The end of a region. First nobody finds it any more: faults hold a reference
- * while they work. Then its keys are revoked, which a UMR does without any
+ * while they work. Then its keys are revoked or disabled, which a UMR does without any
  * allocation, under odp_zap_lock; a zap that finds the region dead leaves the
- * device alone. So it never touches a key that is somebody else's by then. Keys
- * are not recycled, for a recycled key remembers its translations, and ours start
- * empty.
+ * device alone. So it never touches a key that is somebody else's by then.
  *
  * Locks: odp_children_lock, mmap_lock, chunk->lock, odp_zap_lock.
  *
@@ -27,67 +26,6 @@
 
 #include "odp.h"
 #include "umr.h"
-
-/* ---- keys ---- */
-
-/**
- * mlx5_odp_set_rights() - what may be done with a key
- * @mkc: its context
- * @dev: the device
- * @pd: whose
- * @access: enum ib_access_flags
- */
-void mlx5_odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, struct ib_pd *pd, int access)
-{
-	bool relaxed = access & IB_ACCESS_RELAXED_ORDERING;
-
-	MLX5_SET(mkc, mkc, a, !!(access & IB_ACCESS_REMOTE_ATOMIC));
-	MLX5_SET(mkc, mkc, rw, !!(access & IB_ACCESS_REMOTE_WRITE));
-	MLX5_SET(mkc, mkc, rr, !!(access & IB_ACCESS_REMOTE_READ));
-	MLX5_SET(mkc, mkc, lw, !!(access & IB_ACCESS_LOCAL_WRITE));
-	MLX5_SET(mkc, mkc, lr, 1);
-	MLX5_SET(mkc, mkc, relaxed_ordering_write,
-		 relaxed && MLX5_CAP_GEN(dev->mdev, relaxed_ordering_write));
-	MLX5_SET(mkc, mkc, relaxed_ordering_read,
-		 relaxed && MLX5_CAP_GEN(dev->mdev, relaxed_ordering_read));
-	MLX5_SET(mkc, mkc, umr_en, 1);
-	MLX5_SET(mkc, mkc, pd, to_mpd(pd)->pdn);
-	MLX5_SET(mkc, mkc, qpn, 0xffffff);
-}
-
-/**
- * mlx5_odp_create_mtt_key() - have a key with a table of nothing
- * @mr: the region
- * @mmkey: set to the key
- * @iova: first address
- * @length: in bytes
- * @nr_pages: the same in pages, of which the first and the last may be parts
- *
- * Context: sleeps.
- * Return: 0; -EINVAL if no table is so long; -ENOMEM, or what the device's command
- * said.
- */
-int mlx5_odp_create_mtt_key(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
-			    u64 iova, u64 length, u64 nr_pages)
-{
-	u32 in[MLX5_ST_SZ_DW(create_mkey_in)] = {};
-	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
-	void *mkc = MLX5_ADDR_OF(create_mkey_in, in, memory_key_mkey_entry);
-	u64 octowords = ALIGN(nr_pages, MLX5_ODP_GRANULE >> PAGE_SHIFT) / 2;
-
-	/* The device counts them by 32 bits; of a shorter table, zaps would fail. */
-	if (octowords > U32_MAX)
-		return -EINVAL;
-	mlx5_odp_set_rights(mkc, dev, mr->ibmr.pd, mr->access_flags);
-	MLX5_SET(mkc, mkc, access_mode_1_0, MLX5_MKC_ACCESS_MODE_MTT);
-	MLX5_SET64(mkc, mkc, start_addr, iova);
-	MLX5_SET64(mkc, mkc, len, length);
-	MLX5_SET(mkc, mkc, log_page_size, PAGE_SHIFT);
-	mmkey->ndescs = octowords;
-	MLX5_SET(mkc, mkc, translations_octword_size, mmkey->ndescs);
-	MLX5_SET(create_mkey_in, in, pg_access, 1);
-	return mlx5_ib_create_mkey(dev, mmkey, in, sizeof(in));
-}
 
 /* ---- faults ---- */
 
@@ -107,7 +45,7 @@ static int odp_fault_key_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *
 	 * know why it did not see it.
 	 */
 	if (chunk->nr_mapped)
-		ret = mlx5_odp_fill_chunk(fill, chunk, start, end);
+		ret = mlx5_odp_fill_chunk(fill, mmkey, chunk, start, end);
 	ib_odp_chunk_unlock(chunk);
 	return ret;
 }
@@ -122,12 +60,12 @@ static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
 	ret = mlx5_odp_fill_ready(fill);
 	if (ret)
 		return ret;
-	if (!mr->is_odp_implicit)
+	if (!mr->odp_has_children)
 		return odp_fault_key_chunk(fill, &mr->mmkey, start, end, flags);
-	child = mlx5_odp_child_get(mr, start);
+	child = mlx5_odp_child_get(mr, mlx5_odp_va(mr, start));
 	if (IS_ERR(child))
 		return PTR_ERR(child);
-	ret = odp_fault_key_chunk(fill, mlx5_odp_child_key(mr, start), start, end, flags);
+	ret = odp_fault_key_chunk(fill, mlx5_odp_child_key(child), start, end, flags);
 	mlx5_odp_child_put(child);
 	return ret;
 }
@@ -218,7 +156,7 @@ static struct mlx5_ib_mr *odp_mr_alloc(struct ib_pd *pd, struct ib_umem_odp *odp
 	mr->page_shift = PAGE_SHIFT;
 	mr->is_odp_implicit = odp->implicit;
 	mr->mmkey.type = MLX5_MKEY_MR;
-	mlx5_odp_implicit_init(mr);
+	mlx5_odp_children_init(mr);
 	mutex_init(&mr->odp_zap_lock);
 	odp->private = mr;
 	return mr;
@@ -232,10 +170,62 @@ static struct ib_umem_odp *odp_get_umem(struct mlx5_ib_dev *dev, u64 start, u64 
 			return ERR_PTR(-EINVAL);
 		return ib_umem_odp_get_implicit(&dev->ib_dev, access, &mlx5_odp_ops);
 	}
-	/* Pages keep their place in a page, and a table its length. */
+	/* Addresses keep their place in a page. */
 	if (!mlx5r_umr_can_load_pas(dev, length) || ((start ^ iova) & ~PAGE_MASK))
 		return ERR_PTR(-EINVAL);
 	return ib_umem_odp_get(&dev->ib_dev, start, length, access, &mlx5_odp_ops);
+}
+
+/*
+ * Chunks begin where leaves do. So that holds for each of these, however the two kinds
+ * of addresses differ. Memory below the first such chunk does not exist.
+ */
+static bool odp_align_chunks(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
+{
+	unsigned long skew = (odp->umem.address - mr->ibmr.iova) & (IB_ODP_CHUNK_SIZE - 1);
+
+	if (ib_umem_start(odp) < skew)
+		return false;
+	odp->skew = skew;
+	return true;
+}
+
+/* Is the region to have a table of keys? */
+static bool odp_wants_children(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
+{
+	u64 last = mr->ibmr.iova + odp->umem.length - 1;
+
+	if (odp->implicit)
+		return true;
+	if (odp->umem.length <= MLX5_ODP_DIRECT_MAX ||
+	    !(mr_to_mdev(mr)->odp_caps.general_caps & IB_ODP_SUPPORT_IMPLICIT))
+		return false;
+	/* Without an overflow, up to the end of the last node. */
+	if (last < mr->ibmr.iova || last >= ALIGN_DOWN(U64_MAX, BIT_ULL(MLX5_ODP_NODE_SHIFT)))
+		return false;
+	return odp_align_chunks(mr, odp);
+}
+
+static int odp_create_direct(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
+{
+	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
+	struct mlx5_odp_table table = {
+		.start = mr->ibmr.iova,
+		.length = mr->ibmr.length,
+		.shift = PAGE_SHIFT,
+		.size = ib_umem_odp_num_pages(odp) * sizeof(struct mlx5_mtt),
+		.same = dev->odp_pf_eq.zeros.dma,
+	};
+	int ret;
+
+	ret = mlx5_odp_key_create(dev, &mr->mmkey, mr->access_flags, MLX5_MKC_ACCESS_MODE_MTT,
+				  table.shift, table.size);
+	if (ret)
+		return ret;
+	ret = mlx5_odp_key_enable(mr, &mr->mmkey, &table);
+	if (ret)
+		mlx5_core_destroy_mkey(dev->mdev, mr->mmkey.key);
+	return ret;
 }
 
 /**
@@ -267,9 +257,8 @@ struct ib_mr *mlx5_ib_reg_odp_mr(struct ib_pd *pd, u64 start, u64 length, u64 io
 	mr = odp_mr_alloc(pd, odp, iova, odp->implicit ? 0 : length, access);
 	if (!mr)
 		goto out_umem;
-	ret = odp->implicit ? mlx5_odp_implicit_create(mr)
-			    : mlx5_odp_create_mtt_key(mr, &mr->mmkey, iova, length,
-						 ib_umem_odp_num_pages(odp));
+	ret = odp_wants_children(mr, odp) ? mlx5_odp_children_create(mr)
+					  : odp_create_direct(mr, odp);
 	if (ret)
 		goto out_mr;
 	mr->ibmr.lkey = mr->mmkey.key;
@@ -304,9 +293,9 @@ void mlx5_ib_odp_stop(struct mlx5_ib_mr *mr)
 {
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
 
-	mlx5_odp_implicit_close(mr);
+	mlx5_odp_children_close(mr);
 	mutex_lock(&mr->odp_zap_lock);
-	mlx5_odp_implicit_revoke(mr);
+	mlx5_odp_children_disable(mr);
 	mr->odp_zap_nr = mlx5r_umr_post_revoke(dev, &mr->mmkey);
 	mr->odp_dead = true;
 	mutex_unlock(&mr->odp_zap_lock);

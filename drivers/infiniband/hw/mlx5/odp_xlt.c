@@ -29,44 +29,50 @@
 #include "odp.h"
 #include "umr.h"
 
-/* A part of a table of translations: whose, from where on, and how long, in bytes. */
+/* A part of a table: whose, from which address on, its place and length in bytes. */
 struct odp_xlt {
 	struct mlx5_ib_mkey *mmkey;
+	unsigned long first;
 	u64 offset;
 	size_t length;
 };
 
-static struct odp_xlt odp_xlt(struct mlx5_ib_mr *mr, unsigned long start, unsigned long end)
+/* Whole granules of the table, the first of which begins at @start or before. */
+static struct odp_xlt odp_xlt(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
+			      unsigned long start, unsigned long end)
 {
-	size_t nr = ALIGN((end - start) >> PAGE_SHIFT, MLX5_ODP_GRANULE >> PAGE_SHIFT);
-	unsigned long base = ib_umem_start(to_ib_umem_odp(mr->umem));
-	struct mlx5_ib_mkey *mmkey = &mr->mmkey;
+	u64 leaf = ALIGN_DOWN(mlx5_odp_va(mr, start), BIT_ULL(MLX5_ODP_LEAF_SHIFT));
+	unsigned long base;
 
-	if (mr->is_odp_implicit) {
-		base = ALIGN_DOWN(start, MLX5_ODP_CHILD_SIZE);
-		mmkey = mlx5_odp_child_key(mr, start);
-	}
+	base = mr->odp_has_children ? mlx5_odp_addr(mr, leaf)
+				    : ib_umem_start(to_ib_umem_odp(mr->umem));
+	start = ALIGN_DOWN(start - base, MLX5_ODP_GRANULE);
+	end = ALIGN(end - base, MLX5_ODP_GRANULE);
 	return (struct odp_xlt) {
 		.mmkey = mmkey,
-		.offset = ((start - base) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt),
-		.length = nr * sizeof(struct mlx5_mtt),
+		.first = base + start,
+		.offset = (start >> PAGE_SHIFT) * sizeof(struct mlx5_mtt),
+		.length = ((end - start) >> PAGE_SHIFT) * sizeof(struct mlx5_mtt),
 	};
 }
 
 static void odp_zap_flush(struct mlx5_ib_mr *mr)
 {
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
+	struct mlx5_ib_mkey *mmkey = &mr->mmkey;
 	struct odp_xlt xlt;
 
 	lockdep_assert_held(&mr->odp_zap_lock);
 	if (!mr->odp_zap_end)
 		return;
-	xlt = odp_xlt(mr, mr->odp_zap_start, mr->odp_zap_end);
+	if (mr->odp_has_children)
+		mmkey = mlx5_odp_leaf_key(mr, mlx5_odp_va(mr, mr->odp_zap_start));
+	xlt = odp_xlt(mr, mmkey, mr->odp_zap_start, mr->odp_zap_end);
 	mr->odp_zap_end = 0;
-	/* A part of an implicit region that the device does not know. */
-	if (!xlt.mmkey)
+	/* A part of a region that the device does not know. */
+	if (!mmkey)
 		return;
-	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, dev->odp_pf_eq.zeros_dma,
+	mr->odp_zap_nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, dev->odp_pf_eq.zeros.dma,
 					    xlt.length, xlt.offset, NULL);
 }
 
@@ -74,7 +80,9 @@ static bool odp_zap_goes_on(struct mlx5_ib_mr *mr, unsigned long start, unsigned
 {
 	if (mr->odp_zap_end != start || end - mr->odp_zap_start > MLX5_ODP_ZAP_MAX)
 		return false;
-	return !mr->is_odp_implicit || !((start ^ mr->odp_zap_start) >> MLX5_ODP_CHILD_SHIFT);
+	return !mr->odp_has_children ||
+	       mlx5_odp_va(mr, start) >> MLX5_ODP_LEAF_SHIFT ==
+	       mlx5_odp_va(mr, mr->odp_zap_start) >> MLX5_ODP_LEAF_SHIFT;
 }
 
 static void odp_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
@@ -119,27 +127,6 @@ static_assert(IB_ODP_CHUNK_PAGES * sizeof(__be64) <= PAGE_SIZE);
 static_assert(IB_ODP_ENTRY_READ == MLX5_IB_MTT_READ);
 static_assert(IB_ODP_ENTRY_WRITE == MLX5_IB_MTT_WRITE);
 
-static int odp_buffer_get(struct device *device, struct mlx5_odp_buffer *buffer)
-{
-	buffer->mtts = (void *)__get_free_page(GFP_KERNEL);
-	if (!buffer->mtts)
-		return -ENOMEM;
-	buffer->dma = dma_map_single(device, buffer->mtts, PAGE_SIZE, DMA_TO_DEVICE);
-	if (!dma_mapping_error(device, buffer->dma))
-		return 0;
-	free_page((unsigned long)buffer->mtts);
-	buffer->mtts = NULL;
-	return -ENOMEM;
-}
-
-static void odp_buffer_put(struct device *device, struct mlx5_odp_buffer *buffer)
-{
-	if (!buffer->mtts)
-		return;
-	dma_unmap_single(device, buffer->dma, PAGE_SIZE, DMA_TO_DEVICE);
-	free_page((unsigned long)buffer->mtts);
-}
-
 /**
  * mlx5_odp_fill_ready() - have what it takes to tell the device of a chunk
  * @fill: of the region; only @fill->mr is set, the first time
@@ -151,7 +138,7 @@ int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
 
-	return buffer->mtts ? 0 : odp_buffer_get(mr_to_mdev(fill->mr)->mdev->device, buffer);
+	return buffer->mtts ? 0 : mlx5_odp_buffer_get(mr_to_mdev(fill->mr), buffer);
 }
 
 static int odp_fill_wait(struct mlx5_odp_fill *fill)
@@ -163,21 +150,27 @@ static int odp_fill_wait(struct mlx5_odp_fill *fill)
 	return fill->result;
 }
 
-/* Whole granules; what is behind the chunk's end is nobody's. */
-static void odp_fill_mtts(const struct ib_odp_chunk *chunk, unsigned long addr,
-			  unsigned long end, __be64 *mtts)
+/* Granules at the chunk's ends may have a part that is not the chunk's, nor anybody's. */
+static void odp_fill_mtts(const struct ib_odp_chunk *chunk, const struct odp_xlt *xlt,
+			  __be64 *mtts)
 {
-	unsigned int nr = (min(end, ib_odp_chunk_end(chunk)) - addr) >> PAGE_SHIFT;
-	unsigned int all = (end - addr) >> PAGE_SHIFT;
+	unsigned int all = xlt->length / sizeof(*mtts);
+	unsigned long end = min(xlt->first + ((unsigned long)all << PAGE_SHIFT),
+				ib_odp_chunk_end(chunk));
+	unsigned long start = max(xlt->first, ib_odp_chunk_start(chunk));
+	unsigned int before = (start - xlt->first) >> PAGE_SHIFT;
+	unsigned int nr = (end - start) >> PAGE_SHIFT;
 
-	ib_odp_chunk_entries(chunk, addr, nr, mtts);
-	memset(mtts + nr, 0, (all - nr) * sizeof(*mtts));
+	memset(mtts, 0, before * sizeof(*mtts));
+	ib_odp_chunk_entries(chunk, start, nr, mtts + before);
+	memset(mtts + before + nr, 0, (all - before - nr) * sizeof(*mtts));
 }
 
 /**
  * mlx5_odp_fill_chunk() - tell the device of a part of a chunk, or of all of a
  *	huge page
  * @fill: ready
+ * @mmkey: the key whose table has the chunk
  * @chunk: locked
  * @start: first address
  * @end: behind the last one
@@ -185,27 +178,24 @@ static void odp_fill_mtts(const struct ib_odp_chunk *chunk, unsigned long addr,
  * Context: sleeps; allocates nothing.
  * Return: 0; -EIO and others if the device failed the one before this.
  */
-int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct ib_odp_chunk *chunk,
-			unsigned long start, unsigned long end)
+int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
+			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
 	struct mlx5_ib_dev *dev = mr_to_mdev(fill->mr);
 	struct device *device = dev->mdev->device;
-	unsigned long first = ib_odp_chunk_start(chunk);
 	struct odp_xlt xlt;
 	int ret;
 
 	if (chunk->huge) {
-		start = first;
+		start = ib_odp_chunk_start(chunk);
 		end = ib_odp_chunk_end(chunk);
 	} else {
 		end = max(end, chunk->fault_end);
 	}
-	start = first + ALIGN_DOWN(start - first, MLX5_ODP_GRANULE);
-	end = first + ALIGN(end - first, MLX5_ODP_GRANULE);
-	xlt = odp_xlt(fill->mr, start, end);
+	xlt = odp_xlt(fill->mr, mmkey, start, end);
 	dma_sync_single_for_cpu(device, buffer->dma, xlt.length, DMA_TO_DEVICE);
-	odp_fill_mtts(chunk, start, end, buffer->mtts);
+	odp_fill_mtts(chunk, &xlt, buffer->mtts);
 	dma_sync_single_for_device(device, buffer->dma, xlt.length, DMA_TO_DEVICE);
 	ret = odp_fill_wait(fill);
 	fill->nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, buffer->dma, xlt.length, xlt.offset,
@@ -224,10 +214,10 @@ int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct ib_odp_chunk *chunk,
  */
 int mlx5_odp_fill_end(struct mlx5_odp_fill *fill)
 {
-	struct device *device = mr_to_mdev(fill->mr)->mdev->device;
+	struct mlx5_ib_dev *dev = mr_to_mdev(fill->mr);
 	int ret = odp_fill_wait(fill);
 
-	odp_buffer_put(device, &fill->buffers[0]);
-	odp_buffer_put(device, &fill->buffers[1]);
+	mlx5_odp_buffer_put(dev, &fill->buffers[0]);
+	mlx5_odp_buffer_put(dev, &fill->buffers[1]);
 	return ret;
 }
