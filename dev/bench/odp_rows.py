@@ -61,6 +61,15 @@ def registration():
                   where(name, lambda side, name=name: side["one"][name]),
                   target=lambda stock: 4096, says="< 4,096")
     for length in LENGTHS:
+        name = f"reg.context.{length}"
+        yield Row(f"memory of the adapter, {length:,} GiB, untouched", "bytes",
+                  where(name, lambda side, name=name: side["one"][name]),
+                  target=lambda stock: 1 << 20, says="<= 1 MiB")
+    yield us("registration of all memory", median("reg.implicit.ns", scale=1e-3))
+    yield Row("memory of the adapter, all memory, untouched", "bytes",
+              lambda side: side["one"]["reg.implicit.context"],
+              target=lambda stock: 1 << 24, says="<= 16 MiB")
+    for length in LENGTHS:
         yield us(f"deregistration of {length:,} GiB, untouched",
                  where(f"dereg.ns.{length}.0", median(f"dereg.ns.{length}", scale=1e-3)))
 
@@ -76,6 +85,11 @@ def faults():
                        ("next", "write of a page beside one that is there"),
                        ("warm", "write of a page that is there")):
         yield us(what, median(f"fault.{name}.ns", scale=1e-3))
+    for name, what, most in (("sparse", "in its 64 MiB, of 1 GiB", 1.25),
+                             ("implicit", "in its GiB, of all memory", 1)):
+        value = median(f"fault.{name}.ns", scale=1e-3)
+        yield us(f"write of a page, the first {what}", value, says=f"<= {most}x stock",
+                 target=lambda stock, value=value, most=most: most * value(stock))
     kinds = (("sequential", "sequential writes, 4 KiB pages"),
              ("random", "random writes in 1 GiB, 4 KiB pages"),
              ("huge", "sequential writes, huge pages"))

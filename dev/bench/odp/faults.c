@@ -18,6 +18,7 @@
 #define ROUND		(CHAIN * CHAINS * PAGE)
 #define FAR		(1 * GIB)
 #define FIRST_USE	(8 * MIB)
+#define SPARSE		16
 
 static uint64_t timed_write(struct bench *b, const struct region *r, size_t offset)
 {
@@ -54,6 +55,36 @@ static void measure_single(struct bench *b)
 		check_written(b, &r, offsets, 2);
 	}
 	region_deregister(&r);
+	region_unmap(&r);
+}
+
+/* The first page in each @stride: some drivers have a table for that, made by the fault. */
+static void measure_sparse(struct bench *b, bool implicit, size_t stride, const char *name)
+{
+	struct region r = region_map((SPARSE + 1) * stride, SMALL_PAGES), all = r;
+	uint64_t faults;
+	size_t offset;
+	int i;
+
+	if (implicit) {
+		all.mem = NULL;
+		all.len = SIZE_MAX;
+	}
+	region_register(b, &all, true);
+	r.mr = all.mr;
+	for (i = -1; i < SPARSE; i++) {
+		offset = (i + 1) * stride;
+		*(volatile char *)(r.mem + offset) = 1;
+		faults = adapter_faults();
+		if (i < 0)
+			timed_write(b, &r, offset);
+		else
+			report(timed_write(b, &r, offset), "fault.%s.ns.%d", name, i);
+		if (adapter_faults() == faults)
+			die("%s: no fault", name);
+		check_written(b, &r, &offset, 1);
+	}
+	region_deregister(&all);
 	region_unmap(&r);
 }
 
@@ -186,6 +217,8 @@ void measure_faults(struct bench *b)
 	adapter_delay(DELAY);
 	check_local(b);
 	measure_single(b);
+	measure_sparse(b, false, 64 * MIB, "sparse");
+	measure_sparse(b, true, GIB, "implicit");
 	measure_sequential(b, SMALL_PAGES, "sequential");
 	measure_random(b);
 	measure_first_use(b);

@@ -13,6 +13,7 @@
 #define LIMIT		(400 * MS)
 #define TOUCHED		(256 * MIB)
 #define TOUCHED_REPS	3
+#define REPS		5
 
 static struct ibv_mr *register_untouched(struct bench *b, char *mem, size_t len)
 {
@@ -55,6 +56,7 @@ static void measure_length(struct bench *b, size_t len)
 	struct ibv_mr *mr[REGIONS];
 	char *mem = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			 -1, 0);
+	uint64_t context = adapter_count("context-bytes");
 	unsigned int nr;
 	long before;
 
@@ -64,11 +66,30 @@ static void measure_length(struct bench *b, size_t len)
 	nr = register_many(b, mem, len, mr);
 	if (nr) {
 		report((kernel_memory() - before) * 1024.0 / nr, "reg.bytes.%lu", len / GIB);
+		report((double)(adapter_count("context-bytes") - context) / nr,
+		       "reg.context.%lu", len / GIB);
 		report(nr, "reg.count.%lu", len / GIB);
 	}
 	deregister_many(len, mr, nr);
 	if (munmap(mem, len))
 		die("munmap: %m");
+}
+
+/* All memory there is. */
+static void measure_implicit(struct bench *b)
+{
+	struct region all = { .len = SIZE_MAX };
+	uint64_t context = adapter_count("context-bytes"), start;
+	int i;
+
+	for (i = 0; i < REPS; i++) {
+		start = now();
+		region_register(b, &all, true);
+		report(now() - start, "reg.implicit.ns.%d", i);
+		if (!i)
+			report(adapter_count("context-bytes") - context, "reg.implicit.context");
+		region_deregister(&all);
+	}
 }
 
 static void warm_up(struct bench *b)
@@ -92,6 +113,7 @@ void measure_registration(struct bench *b)
 	warm_up(b);
 	for (i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
 		measure_length(b, lengths[i] * GIB);
+	measure_implicit(b);
 }
 
 /* Of a region that the device has all of. */
