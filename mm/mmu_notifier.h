@@ -338,33 +338,47 @@ static __always_inline const void *mmu_walk_publish(struct mmu_walk *walk,
 	return sub;
 }
 
-/*
- * Find the next notifier to call and publish it. *@place is its place in the batch, *@end
- * that after the last one. Returns false if there is none.
+/**
+ * struct mmu_walk_iter - where a walk is in its batch, for mmu_walk_for_each()
+ * @walk: the walk
+ * @place: of the next notifier in the batch
+ * @end: behind the last one
+ * @sub: the notifier to call
  */
-static __always_inline bool mmu_walk_next(struct mmu_walk *walk, const void ***place,
-					  const void ***end, const void **sub)
+struct mmu_walk_iter {
+	struct mmu_walk *walk;
+	const void **place;
+	const void **end;
+	const void *sub;
+};
+
+static __always_inline struct mmu_walk_iter mmu_walk_iter(struct mmu_walk *walk)
+{
+	return (struct mmu_walk_iter) {
+		.walk = walk, .place = walk->batch, .end = walk->batch + walk->nr,
+	};
+}
+
+/* Find the next notifier to call, and publish it. Returns false if there is none. */
+static __always_inline bool mmu_walk_next(struct mmu_walk_iter *iter)
 {
 	for (;;) {
-		while (*place != *end) {
-			*sub = mmu_walk_publish(walk, (*place)++);
-			if (likely(*sub != MMU_WALK_NONE))
+		while (iter->place != iter->end) {
+			iter->sub = mmu_walk_publish(iter->walk, iter->place++);
+			if (likely(iter->sub != MMU_WALK_NONE))
 				return true;
 		}
 		/* Once it is NULL, removal does not change it. */
-		if (likely(!READ_ONCE(walk->cursor)) || !mmu_walk_refill(walk))
+		if (likely(!READ_ONCE(iter->walk->cursor)) || !mmu_walk_refill(iter->walk))
 			return false;
-		*place = walk->batch;
-		*end = *place + walk->nr;
+		*iter = mmu_walk_iter(iter->walk);
 	}
 }
 
 /* For each notifier that the walk has to call. mmu_walk_leave() follows. */
 #define mmu_walk_for_each(_sub, _walk)						\
-	for (const void *__now, **__place = (_walk)->batch,			\
-	     **__end = __place + (_walk)->nr;					\
-	     mmu_walk_next(_walk, &__place, &__end, &__now) &&			\
-	     ((_sub) = (void *)__now, true); )
+	for (struct mmu_walk_iter __iter = mmu_walk_iter(_walk);		\
+	     mmu_walk_next(&__iter) && ((_sub) = (void *)__iter.sub, true);)
 
 /* Is the shard's own walk in use? Under its lock it does not come into use. */
 static inline bool mmu_own_busy(const struct mmu_notifier_shard *shard)

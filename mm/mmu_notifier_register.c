@@ -222,7 +222,7 @@ EXPORT_SYMBOL_GPL(mmu_notifier_register);
 
 /* In a walk of its own: exit waits for it before page tables are freed. */
 static void mmu_notifier_release_walk(struct mmu_notifier_subscriptions *subs,
-					struct mmu_notifier *sub, struct mm_struct *mm)
+				      struct mmu_notifier *sub, struct mm_struct *mm)
 {
 	struct mmu_walk walk __uninitialized;
 

@@ -383,9 +383,9 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
  *
  * Context: takes the mmap_lock for write if the mm has not been armed; sleeps.
  * Return: the umem, for ib_umem_odp_release(); -EOPNOTSUPP if it is not to be
- * paged, or the device's DMA may be bounced; -EINVAL if it is empty or not in huge pages though said to be;
- * -EOVERFLOW if it wraps around; -EFAULT if it is beyond the user's addresses;
- * -ENOMEM; -EINTR.
+ * paged, or the device's DMA may be bounced; -EINVAL if it is empty or not in huge
+ * pages though said to be; -EOVERFLOW if it wraps around; -EFAULT if it is beyond the
+ * user's addresses; -ENOMEM; -EINTR.
  */
 struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr,
 				    size_t size, int access,

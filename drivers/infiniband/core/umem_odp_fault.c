@@ -196,7 +196,6 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 		       unsigned long end, unsigned int flags)
 {
 	struct mm_struct *mm = chunk->odp->umem.owning_mm;
-	CLASS(ib_odp_charge, charge)(chunk->odp);
 	struct ib_odp_fault fault = {
 		.hmm.notifier = &chunk->notifier,
 		.hmm.start = ALIGN_DOWN(start, PAGE_SIZE),
@@ -208,6 +207,7 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	size_t nr;
 	int ret;
 
+	CLASS(ib_odp_charge, charge)(chunk->odp);
 	if (!(flags & IB_ODP_FAULT_PRESENT))
 		fault.needed = (PAGE_ALIGN(end) - fault.hmm.start) >> PAGE_SHIFT;
 	fault.hmm.end = odp_around(chunk->odp, fault.hmm.start, PAGE_ALIGN(end), flags);

@@ -305,8 +305,8 @@ void mlx5_fault_raise(Mlx5QP *qp, int side, const Mlx5FaultInfo *info,
 /* ---- resumes ---- */
 
 /*
- * Does the answer name what the event named? The queue of a fault by address is its
- * token. What is not known to the driver may be answered in any way.
+ * Does the answer name what the event named?  The queue of a fault by address
+ * is its token.  What is not known to the driver may be answered in any way.
  */
 static bool resume_matches(const Mlx5Fault *fault, void *info)
 {
