@@ -221,16 +221,23 @@ static noinline void mmu_range_end_list(struct mmu_notifier_subscriptions *subs,
 		wake_up_all(&subs->range_wait);
 }
 
-static __always_inline void mmu_range_unlink(struct mmu_notifier_shard *shard,
-					     struct mmu_notifier_range *range)
+/* End @range without any callback, and release the lock of @shard. */
+static __always_inline void mmu_range_unlink_locked(struct mmu_notifier_shard *shard,
+						    struct mmu_notifier_range *range)
+	__releases(&shard->lock)
 {
-	bool wake;
+	bool wake = mmu_active_unlink_locked(range);
 
-	spin_lock(&shard->lock);
-	wake = mmu_active_unlink_locked(range);
 	spin_unlock(&shard->lock);
 	if (unlikely(wake))
 		wake_up_all(&shard->subs->range_wait);
+}
+
+static __always_inline void mmu_range_unlink(struct mmu_notifier_shard *shard,
+					     struct mmu_notifier_range *range)
+{
+	spin_lock(&shard->lock);
+	mmu_range_unlink_locked(shard, range);
 }
 
 /* What mmu_notifier_invalidate_range_end() does with a linked range. */
@@ -367,11 +374,7 @@ static noinline int mmu_range_drop(struct mmu_notifier_shard *shard,
 				   struct mmu_notifier_range *range)
 	__releases(&shard->lock)
 {
-	bool wake = mmu_active_unlink_locked(range);
-
-	spin_unlock(&shard->lock);
-	if (wake)
-		wake_up_all(&shard->subs->range_wait);
+	mmu_range_unlink_locked(shard, range);
 	return 0;
 }
 
