@@ -498,18 +498,18 @@ long long odp_counter(const char *name)
 	return strtoll(at + strlen(key), NULL, 10);
 }
 
-/* A line "Field:  n kB" of a file in /proc; -1 if it has none. */
-long odp_proc_kb(const char *path, const char *field)
+/* The number in a line "Field:  n kB" or "field n" of a file; -1 if it has none. */
+long odp_proc_number(const char *path, const char *field)
 {
 	FILE *file = fopen(path, "r");
 	size_t len = strlen(field);
 	char line[256];
-	long kb = -1;
+	long number = -1;
 
-	while (file && kb < 0 && fgets(line, sizeof(line), file))
-		if (!strncmp(line, field, len) && line[len] == ':')
-			kb = strtol(line + len + 1, NULL, 10);
+	while (file && number < 0 && fgets(line, sizeof(line), file))
+		if (!strncmp(line, field, len) && (line[len] == ':' || line[len] == ' '))
+			number = strtol(line + len + 1, NULL, 10);
 	if (file)
 		fclose(file);
-	return kb;
+	return number;
 }

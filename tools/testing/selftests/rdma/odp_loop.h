@@ -78,9 +78,9 @@ void odp_fill(void *mem, size_t len, uint64_t seed);
 size_t odp_same(const void *mem, size_t len, uint64_t seed);
 size_t odp_same_byte(const void *mem, size_t len, int byte);
 
-/* What the kernel says. */
+/* What the kernel says; -1 if it does not say it. */
 long long odp_counter(const char *name);
 bool odp_command(const char *command, char *out, size_t len);
-long odp_proc_kb(const char *path, const char *field);
+long odp_proc_number(const char *path, const char *field);
 
 #endif

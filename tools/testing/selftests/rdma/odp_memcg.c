@@ -41,21 +41,9 @@ static int put_number(const char *path, unsigned long value)
 	return put_text(path, text);
 }
 
-/* The number after @field in a file of the group; -1 if it is not there. */
-static long group_stat(const char *file, const char *field)
+static long group_bytes(const char *field)
 {
-	char path[128], name[64];
-	long value, found = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), GROUP "/%s", file);
-	f = fopen(path, "r");
-	while (f && fscanf(f, "%63s %ld", name, &value) == 2)
-		if (!strcmp(name, field))
-			found = value;
-	if (f)
-		fclose(f);
-	return found;
+	return odp_proc_number(GROUP "/memory.stat", field);
 }
 
 FIXTURE(memcg) {
@@ -110,11 +98,11 @@ static int read_all(FIXTURE_DATA(memcg) *self)
 
 TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
 {
-	long before = group_stat("memory.stat", "kernel"), bytes;
+	long before = group_bytes("kernel"), bytes;
 
 	ASSERT_LE(0, before);
 	ASSERT_EQ(IBV_WC_SUCCESS, read_all(self));
-	bytes = group_stat("memory.stat", "kernel") - before;
+	bytes = group_bytes("kernel") - before;
 	TH_LOG("%ld bytes charged for %lu chunks", bytes, NR);
 	EXPECT_LE(BYTES, bytes);
 	/* The group's later members do not inherit it. */
@@ -125,8 +113,7 @@ TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
 
 TEST_F(memcg, limit_of_the_owner_holds)
 {
-	long limit = group_stat("memory.stat", "kernel") + group_stat("memory.stat", "anon") +
-		     (long)BYTES / 2;
+	long limit = group_bytes("kernel") + group_bytes("anon") + (long)BYTES / 2;
 	int status;
 	pid_t pid;
 
@@ -155,7 +142,8 @@ TEST_F(memcg, limit_of_the_owner_holds)
 	/* Its reads failed, or it was killed; not: it went beyond its limit. */
 	EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL :
 		    WEXITSTATUS(status) == 1);
-	TH_LOG("status %#x, %ld kills", status, group_stat("memory.events", "oom_kill"));
+	TH_LOG("status %#x, %ld kills", status,
+	       odp_proc_number(GROUP "/memory.events", "oom_kill"));
 	ASSERT_EQ(0, put_text(GROUP "/memory.max", "max"));
 }
 

@@ -35,7 +35,7 @@ static long kernel_memory_kb(void)
 		close(fd);
 	}
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		kb = odp_proc_kb("/proc/meminfo", fields[i]);
+		kb = odp_proc_number("/proc/meminfo", fields[i]);
 		sum += kb > 0 ? kb : 0;
 	}
 	return sum;
@@ -127,8 +127,8 @@ TEST_F(memory, untouched_region_takes_less_than_a_page)
 	EXPECT_LT(bytes, LIMIT_BYTES);
 	/* At least the MR itself is there, or it is not seen. */
 	EXPECT_GT(bytes, 256);
-	EXPECT_EQ(0, odp_proc_kb("/proc/self/status", "VmPin"));
-	EXPECT_EQ(0, odp_proc_kb("/proc/self/status", "VmLck"));
+	EXPECT_EQ(0, odp_proc_number("/proc/self/status", "VmPin"));
+	EXPECT_EQ(0, odp_proc_number("/proc/self/status", "VmLck"));
 	deregister_all(mr);
 	odp_close(&self->dev);
 }

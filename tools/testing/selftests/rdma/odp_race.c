@@ -302,10 +302,10 @@ TEST_F_TIMEOUT(race, deregistration_ends_a_prefetch, 45)
 	sge = odp_sge(mem, huge, mr);
 	ASSERT_EQ(0, odp_advise(dev->pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, 0, &sge, 1));
 	ASSERT_EQ(0, ibv_dereg_mr(mr));
-	resident = odp_proc_kb("/proc/self/status", "VmRSS");
+	resident = odp_proc_number("/proc/self/status", "VmRSS");
 	EXPECT_LT(resident, 1 << 20);
 	/* It ended, and does not go on; the kernel counts roughly. */
-	EXPECT_GE(resident + 4096, odp_proc_kb("/proc/self/status", "VmRSS"));
+	EXPECT_GE(resident + 4096, odp_proc_number("/proc/self/status", "VmRSS"));
 }
 
 TEST_HARNESS_MAIN
