@@ -167,7 +167,7 @@ class Context(LargeTest):
         with open("/proc/cpuinfo") as file:
             if " la57" not in file.read():
                 self.skipTest("page tables have four levels")
-        # Only who asks for such an address gets it.
+        # The kernel uses such addresses only where one is asked for.
         LIBC.mmap.restype = ctypes.c_size_t
         address = LIBC.mmap(ctypes.c_size_t(HIGH), ctypes.c_size_t(2 * PAGE), 3,
                             mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_size_t(0))

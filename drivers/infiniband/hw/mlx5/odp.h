@@ -153,8 +153,10 @@ int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 int mlx5_odp_fill_end(struct mlx5_odp_fill *fill);
 
 /* odp_buffer.c */
-int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer);
-void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer);
+int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
+			unsigned int order);
+void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
+			 unsigned int order);
 void mlx5_odp_buffer_sync(struct mlx5_ib_dev *dev, const struct mlx5_odp_buffer *buffer,
 			  size_t offset, size_t length);
 void *mlx5_odp_slot_get(struct mlx5_ib_dev *dev, dma_addr_t *dma);

@@ -2,11 +2,10 @@
 /*
  * On-demand paging in mlx5: where the device reads translations from.
  *
- * Who fills a page with translations has a buffer, and keeps it until the UMR that
- * reads it is done. An entry of a table of keys (odp_child.c) is posted by somebody who
- * does not wait. So the slots for entries are the device's: a slot is used again when
- * the UMR that read it last is done, which it has been for long, as there are as many
- * slots as UMRs.
+ * A task that writes a page of translations owns a buffer until the UMR that reads it is
+ * done. A task that writes an entry of a table of keys (odp_child.c) does not wait for
+ * the UMR. So the device owns the slots for entries. A slot is used again when the last
+ * UMR that read it is done. That is usually long ago, as there are as many slots as UMRs.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -16,24 +15,26 @@
 /* ---- buffers ---- */
 
 /**
- * mlx5_odp_buffer_get() - a page that the device can read translations from
+ * mlx5_odp_buffer_get() - allocate pages that the device reads translations from
  * @dev: the device
- * @buffer: set to the page
+ * @buffer: set to the pages, whose content is undefined
+ * @order: log2 of their number
  *
  * Context: sleeps.
  * Return: 0; -ENOMEM.
  */
-int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer)
+int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
+			unsigned int order)
 {
 	struct device *device = dev->mdev->device;
 
-	buffer->mtts = (void *)__get_free_page(GFP_KERNEL);
+	buffer->mtts = (void *)__get_free_pages(GFP_KERNEL, order);
 	if (!buffer->mtts)
 		return -ENOMEM;
-	buffer->dma = dma_map_single(device, buffer->mtts, PAGE_SIZE, DMA_TO_DEVICE);
+	buffer->dma = dma_map_single(device, buffer->mtts, PAGE_SIZE << order, DMA_TO_DEVICE);
 	if (!dma_mapping_error(device, buffer->dma))
 		return 0;
-	free_page((unsigned long)buffer->mtts);
+	free_pages((unsigned long)buffer->mtts, order);
 	buffer->mtts = NULL;
 	return -ENOMEM;
 }
@@ -41,17 +42,19 @@ int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer)
 /**
  * mlx5_odp_buffer_put() - undo mlx5_odp_buffer_get()
  * @dev: the device
- * @buffer: the page, which the device no longer reads; or zeroed
+ * @buffer: the pages, which the device no longer reads; or zeroed
+ * @order: log2 of their number
  *
  * Context: any.
  */
-void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer)
+void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
+			 unsigned int order)
 {
 	if (!buffer->mtts)
 		return;
-	dma_unmap_single(dev->mdev->device, buffer->dma, PAGE_SIZE, DMA_TO_DEVICE);
-	free_page((unsigned long)buffer->mtts);
-	buffer->mtts = NULL;
+	dma_unmap_single(dev->mdev->device, buffer->dma, PAGE_SIZE << order, DMA_TO_DEVICE);
+	free_pages((unsigned long)buffer->mtts, order);
+	*buffer = (struct mlx5_odp_buffer) {};
 }
 
 /**
@@ -151,7 +154,7 @@ struct mlx5_odp_slots *mlx5_odp_slots_create(struct mlx5_ib_dev *dev)
 
 	if (!slots)
 		return NULL;
-	if (mlx5_odp_buffer_get(dev, &slots->buffer)) {
+	if (mlx5_odp_buffer_get(dev, &slots->buffer, 0)) {
 		kfree(slots);
 		return NULL;
 	}
@@ -168,6 +171,6 @@ struct mlx5_odp_slots *mlx5_odp_slots_create(struct mlx5_ib_dev *dev)
  */
 void mlx5_odp_slots_destroy(struct mlx5_ib_dev *dev, struct mlx5_odp_slots *slots)
 {
-	mlx5_odp_buffer_put(dev, &slots->buffer);
+	mlx5_odp_buffer_put(dev, &slots->buffer, 0);
 	kfree(slots);
 }

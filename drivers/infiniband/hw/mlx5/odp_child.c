@@ -11,15 +11,15 @@
  *	      KSM        KSM      MTT
  *
  * An entry without a child leads to a key that always faults. The first fault makes
- * the child. Children have keys and nothing else: the umem is the region's, and a
- * chunk's address says whose it is. All of them are named by the region's own
- * addresses, and a chunk never belongs to two.
+ * the child. A child has a key and nothing else: the umem is the region's, and the
+ * address of a chunk determines its leaf. Keys, tables and faults use the addresses of
+ * the region. A chunk is never in two leaves.
  *
- * A leaf has users, faults in it, and chunks, which only its users make. A node has
- * users: its leaves, and whoever makes one. A child without any of both, which is
- * decided under the lock of the children's xarray, is retired: it gets no users any
- * more, and a fault in its range waits for odp_children_lock and makes another
- * one. The table then loses its entry, faults lose the key, and the key is parked
+ * The users of a leaf are the faults in it, and only they make its chunks. The users of a
+ * node are its leaves, and a task that makes one. A child without users and chunks is
+ * retired, under the lock of the children's xarray: it gets no more users, and a fault
+ * in its range waits for odp_children_lock and makes another child. Then the entry is
+ * removed from the table, the key from those that faults find, and the key is parked
  * (odp_key.c) or destroyed.
  *
  *	fault				work
@@ -75,8 +75,8 @@ enum odp_child_state {
  * @up: the node that has its entry; NULL: the region's key has it
  * @level: leaf or node
  * @va: its first address, in the region's own terms
- * @state: only who is alive gets users; changed under odp_children_lock and the
- *	lock of the children's xarray
+ * @state: only a child that is ODP_CHILD_ALIVE gets users; changed under
+ *	odp_children_lock and the lock of the children's xarray
  * @users: faults in it, or its leaves; under the latter
  * @parked: the key came from the pool
  * @gone: in a list of those that are to be freed
@@ -131,6 +131,15 @@ static struct mlx5_odp_child *odp_child_load(struct mlx5_ib_mr *mr, enum mlx5_od
 					     u64 va)
 {
 	return xa_load(odp_children(mr, level), odp_index(mr, level, va));
+}
+
+static struct mlx5_odp_child *odp_child_load_alive(struct mlx5_ib_mr *mr,
+						   enum mlx5_odp_level level, u64 va)
+{
+	struct mlx5_odp_child *child = odp_child_load(mr, level, va);
+
+	lockdep_assert_held(&odp_children(mr, level)->xa_lock);
+	return child && child->state == ODP_CHILD_ALIVE ? child : NULL;
 }
 
 /* ---- entries ---- */
@@ -216,9 +225,7 @@ static struct mlx5_odp_child *odp_child_find(struct mlx5_ib_mr *mr, enum mlx5_od
 	struct mlx5_odp_child *child;
 
 	xa_lock(children);
-	child = odp_child_load(mr, level, va);
-	if (child && child->state != ODP_CHILD_ALIVE)
-		child = NULL;
+	child = odp_child_load_alive(mr, level, va);
 	if (child)
 		child->users++;
 	xa_unlock(children);
@@ -437,9 +444,7 @@ struct mlx5_ib_mkey *mlx5_odp_leaf_key(struct mlx5_ib_mr *mr, u64 va)
 	struct mlx5_odp_child *leaf;
 
 	xa_lock(children);
-	leaf = odp_child_load(mr, MLX5_ODP_LEAF, va);
-	if (leaf && leaf->state != ODP_CHILD_ALIVE)
-		leaf = NULL;
+	leaf = odp_child_load_alive(mr, MLX5_ODP_LEAF, va);
 	xa_unlock(children);
 	return leaf ? &leaf->mmkey : NULL;
 }

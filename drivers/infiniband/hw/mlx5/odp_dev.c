@@ -90,28 +90,15 @@ static void odp_refill_work(struct work_struct *work)
 	spin_unlock_irq(&eq->lock);
 }
 
-static int odp_same_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *same)
+static int odp_zeros_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *zeros)
 {
-	struct device *device = dev->mdev->device;
+	int ret = mlx5_odp_buffer_get(dev, zeros, MLX5_ODP_SAME_ORDER);
 
-	same->mtts = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, MLX5_ODP_SAME_ORDER);
-	if (!same->mtts)
-		return -ENOMEM;
-	same->dma = dma_map_single(device, same->mtts, MLX5_ODP_SAME_SIZE, DMA_TO_DEVICE);
-	if (!dma_mapping_error(device, same->dma))
-		return 0;
-	free_pages((unsigned long)same->mtts, MLX5_ODP_SAME_ORDER);
-	same->mtts = NULL;
-	return -ENOMEM;
-}
-
-static void odp_same_free(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *same)
-{
-	if (!same->mtts)
-		return;
-	dma_unmap_single(dev->mdev->device, same->dma, MLX5_ODP_SAME_SIZE, DMA_TO_DEVICE);
-	free_pages((unsigned long)same->mtts, MLX5_ODP_SAME_ORDER);
-	memset(same, 0, sizeof(*same));
+	if (ret)
+		return ret;
+	memset(zeros->mtts, 0, MLX5_ODP_SAME_SIZE);
+	mlx5_odp_buffer_sync(dev, zeros, 0, MLX5_ODP_SAME_SIZE);
+	return 0;
 }
 
 /* In the memory scheme an entry without a child also says which one it is. */
@@ -123,12 +110,12 @@ static int odp_nulls_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *null
 
 	if (mlx5_odp_memory_scheme(dev))
 		return 0;
-	ret = odp_same_alloc(dev, nulls);
+	ret = mlx5_odp_buffer_get(dev, nulls, MLX5_ODP_SAME_ORDER);
 	if (ret)
 		return ret;
 	ksm = (void *)nulls->mtts;
 	for (i = 0; i < MLX5_ODP_SAME_SIZE / sizeof(*ksm); i++)
-		ksm[i].key = dev->mkeys.null_mkey;
+		ksm[i] = (struct mlx5_ksm) { .key = dev->mkeys.null_mkey };
 	mlx5_odp_buffer_sync(dev, nulls, 0, MLX5_ODP_SAME_SIZE);
 	return 0;
 }
@@ -138,7 +125,7 @@ static int odp_create_common(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 {
 	int ret;
 
-	ret = odp_same_alloc(dev, &eq->zeros);
+	ret = odp_zeros_alloc(dev, &eq->zeros);
 	if (ret)
 		return ret;
 	ret = odp_nulls_alloc(dev, &eq->nulls);
@@ -153,9 +140,9 @@ static int odp_create_common(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 		return 0;
 	mlx5_odp_slots_destroy(dev, eq->slots);
 out_nulls:
-	odp_same_free(dev, &eq->nulls);
+	mlx5_odp_buffer_put(dev, &eq->nulls, MLX5_ODP_SAME_ORDER);
 out_zeros:
-	odp_same_free(dev, &eq->zeros);
+	mlx5_odp_buffer_put(dev, &eq->zeros, MLX5_ODP_SAME_ORDER);
 	return ret;
 }
 
@@ -164,8 +151,8 @@ static void odp_destroy_common(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq
 	mlx5_odp_pool_free(eq->key_pool);
 	eq->key_pool = NULL;
 	mlx5_odp_slots_destroy(dev, eq->slots);
-	odp_same_free(dev, &eq->nulls);
-	odp_same_free(dev, &eq->zeros);
+	mlx5_odp_buffer_put(dev, &eq->nulls, MLX5_ODP_SAME_ORDER);
+	mlx5_odp_buffer_put(dev, &eq->zeros, MLX5_ODP_SAME_ORDER);
 }
 
 static int odp_start_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)

@@ -3,8 +3,8 @@
  * On-demand paging in mlx5: keys, and how they are enabled.
  *
  * The translations of a new key are unknown. The memory that the device keeps them
- * in may have been another key's, so they may be valid translations of pages that
- * somebody else owns. So each key is created free and in the driver's PD, where
+ * in may have been another key's, so they may be valid translations of the pages of
+ * another process. So each key is created free and in the driver's PD, where
  * neither an access nor a UMR of its future owner can use it. UMRs write all of its
  * translations. The UMR that enables the key is posted when the others are known to
  * have succeeded, or is the only one:
@@ -74,7 +74,7 @@ static void odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, int access)
 }
 
 /**
- * mlx5_odp_key_create() - create a key that nobody can use yet
+ * mlx5_odp_key_create() - create a key that cannot be used yet
  * @dev: the device
  * @mmkey: set to the key
  * @access: enum ib_access_flags that it may have once it is enabled
@@ -176,7 +176,7 @@ static int odp_table_compute(struct mlx5_ib_mr *mr, const struct mlx5_odp_table 
 	struct mlx5_ksm *ksm;
 	int ret;
 
-	ret = mlx5_odp_buffer_get(dev, buffer);
+	ret = mlx5_odp_buffer_get(dev, buffer, 0);
 	if (ret)
 		return ret;
 	for (ksm = (void *)buffer->mtts; length; length -= sizeof(*ksm), ksm++) {
@@ -235,7 +235,7 @@ static s64 odp_table_write(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
 		mlx5r_umr_wait(dev, last);
 	for (i = 0; i < nr; i++) {
 		ret = ret ?: results[i];
-		mlx5_odp_buffer_put(dev, &buffers[i]);
+		mlx5_odp_buffer_put(dev, &buffers[i], 0);
 	}
 	return ret ?: (s64)(offset - begin);
 }
@@ -317,7 +317,7 @@ static void odp_pool_refill(struct work_struct *work)
 	struct mlx5_ib_mkey mmkey;
 
 	while (READ_ONCE(pool->nr) < ODP_POOL_LOW) {
-		/* If this fails, who needs a key creates it. */
+		/* If this fails, a fault that finds the pool empty creates its key. */
 		if (odp_leaf_key_create(pool->dev, &mmkey, 0))
 			return;
 		if (!odp_pool_add(pool, mmkey.key, false, ODP_POOL_LOW))

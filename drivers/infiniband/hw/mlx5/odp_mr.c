@@ -15,7 +15,7 @@
  * The end of a region. First nobody finds it any more: faults hold a reference
  * while they work. Then its keys are revoked or disabled, which a UMR does without any
  * allocation, under odp_zap_lock; a zap that finds the region dead leaves the
- * device alone. So it never touches a key that is somebody else's by then.
+ * device alone. So it never touches a key that belongs to another region by then.
  *
  * Locks: odp_children_lock, mmap_lock, chunk->lock, odp_zap_lock.
  *

@@ -138,7 +138,7 @@ int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
 
-	return buffer->mtts ? 0 : mlx5_odp_buffer_get(mr_to_mdev(fill->mr), buffer);
+	return buffer->mtts ? 0 : mlx5_odp_buffer_get(mr_to_mdev(fill->mr), buffer, 0);
 }
 
 static int odp_fill_wait(struct mlx5_odp_fill *fill)
@@ -217,7 +217,7 @@ int mlx5_odp_fill_end(struct mlx5_odp_fill *fill)
 	struct mlx5_ib_dev *dev = mr_to_mdev(fill->mr);
 	int ret = odp_fill_wait(fill);
 
-	mlx5_odp_buffer_put(dev, &fill->buffers[0]);
-	mlx5_odp_buffer_put(dev, &fill->buffers[1]);
+	mlx5_odp_buffer_put(dev, &fill->buffers[0], 0);
+	mlx5_odp_buffer_put(dev, &fill->buffers[1], 0);
 	return ret;
 }
