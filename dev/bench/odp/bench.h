@@ -104,5 +104,6 @@ void measure_chunks(struct bench *b);
 void measure_traffic(struct bench *b);
 void measure_threads(struct bench *b);
 void measure_storm(struct bench *b);
+void measure_phases(struct bench *b);
 
 #endif /* ODP_BENCH_H */

@@ -22,6 +22,7 @@ static const struct {
 	{ "traffic", measure_traffic },
 	{ "threads", measure_threads },
 	{ "storm", measure_storm },
+	{ "phases", measure_phases },
 };
 
 void die(const char *what, ...)
