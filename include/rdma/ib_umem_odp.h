@@ -27,6 +27,7 @@
 struct ib_odp_chunk;
 struct ib_odp_owner;
 struct ib_odp_populate;
+struct ib_odp_runs;
 
 /**
  * enum ib_odp_fault_flags - what a fault asks for
@@ -35,12 +36,14 @@ struct ib_odp_populate;
  * @IB_ODP_FAULT_PRESENT: only what the process has mapped anyway; the rest of
  *	the range stays as it is
  * @IB_ODP_FAULT_PROMPT: not if user space decides how long it takes
+ * @IB_ODP_FAULT_PART: of an access of which the part before this one was asked for
  */
 enum ib_odp_fault_flags {
 	IB_ODP_FAULT_WRITE = BIT(0),
 	IB_ODP_FAULT_PREFETCH = BIT(1),
 	IB_ODP_FAULT_PRESENT = BIT(2),
 	IB_ODP_FAULT_PROMPT = BIT(3),
+	IB_ODP_FAULT_PART = BIT(4),
 };
 
 /**
@@ -78,8 +81,7 @@ struct ib_umem_odp_ops {
  *	begin, so that no granule is in two of them: less than a granule. A driver
  *	whose tables begin elsewhere than the region may set it before the first
  *	fault to anything below IB_ODP_CHUNK_SIZE that is not above the region's start
- * @around_next: where the next fault begins if access is sequential
- * @around: pages that the last one looked beyond what was needed
+ * @runs: where devices access it in order; NULL until there was a fault
  * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also
  *	protects lookup against reaping
  * @reap_list: chunks that became empty, under the lock of @chunks
@@ -100,8 +102,7 @@ struct ib_umem_odp {
 	unsigned int page_shift;
 	bool implicit;
 	unsigned long skew;
-	unsigned long around_next;
-	unsigned int around;
+	struct ib_odp_runs *runs;
 	struct xarray chunks;
 	struct list_head reap_list;
 	struct work_struct reap_work;

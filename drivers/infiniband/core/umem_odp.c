@@ -459,6 +459,7 @@ void ib_umem_odp_put(struct ib_umem_odp *odp)
 	xa_destroy(&odp->chunks);
 	if (odp->owner)
 		ib_odp_owner_put(odp->owner);
+	kfree(odp->runs);
 	kfree(odp);
 	mmu_notifier_disarm(mm);
 	mmdrop(mm);

@@ -14,7 +14,7 @@
 #include <rdma/ib_umem_odp.h>
 
 extern const struct mmu_interval_notifier_ops ib_odp_chunk_ops;
-extern unsigned int ib_odp_around;
+extern unsigned int ib_odp_ahead;
 extern struct workqueue_struct *ib_odp_wq;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
@@ -24,18 +24,34 @@ void ib_odp_populate_kill(struct ib_umem_odp *odp);
 void ib_odp_owner_put(struct ib_odp_owner *owner);
 
 /**
+ * struct ib_odp_run - faults of which each begins where the one before it ended
+ * @next: where it goes on
+ * @pages: that it has had
+ * @faults: how many there were, counted up to ODP_RUN_FAULTS
+ * @grace: how many others may want its place before it loses it
+ */
+struct ib_odp_run {
+	unsigned long next;
+	unsigned long pages;
+	unsigned short faults;
+	unsigned short grace;
+};
+
+/**
  * struct ib_odp_fault - a fault in a chunk
  * @hmm: the range, and what is found there
- * @needed: how many of its pages are needed, from the first on; behind them only
- *	what is present anyway is taken along
+ * @needed: how many of its pages are needed, from the first on; the others are ahead
  * @flags: enum ib_odp_fault_flags
  * @look: nothing is faulted in: all that is needed must be mapped already
+ * @present: of the pages ahead, what is mapped already is taken along and nothing is
+ *	faulted in
  */
 struct ib_odp_fault {
 	struct hmm_range hmm;
 	unsigned int needed;
 	unsigned int flags;
 	bool look;
+	bool present;
 };
 
 /**
@@ -65,6 +81,12 @@ static inline void ib_odp_charge_end(struct ib_odp_charge *charge)
 
 DEFINE_CLASS(ib_odp_charge, struct ib_odp_charge, ib_odp_charge_end(&_T),
 	     ib_odp_charge_begin(odp), const struct ib_umem_odp *odp)
+
+unsigned long ib_odp_run_begin(struct ib_umem_odp *odp, unsigned long start,
+			       unsigned long end, unsigned int flags, struct ib_odp_run *run);
+void ib_odp_run_end(struct ib_umem_odp *odp, unsigned long start, unsigned long next,
+		    struct ib_odp_run *run);
+bool ib_odp_ahead_has_room(struct mem_cgroup *memcg, unsigned long nr);
 
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk);
 bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,

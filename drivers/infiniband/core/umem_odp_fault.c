@@ -23,7 +23,6 @@
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
-#include <linux/moduleparam.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -33,37 +32,32 @@
 /* How long a chunk may go on being invalidated under a fault. */
 #define ODP_FAULT_TIMEOUT	(10 * HZ)
 
-unsigned int ib_odp_around;
-module_param_named(odp_around, ib_odp_around, uint, 0644);
-MODULE_PARM_DESC(odp_around,
-		 "Pages that an on-demand paging fault brings in beyond what is needed, at most, where they are present and access is sequential (0: none)");
-
-/* What is needed has to come; from the rest, what is there. */
-static void fault_ask(struct ib_odp_fault *fault)
+static unsigned long fault_need(const struct ib_odp_fault *fault)
 {
-	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
-	unsigned long need = HMM_PFN_REQ_FAULT;
-
-	if (fault->flags & IB_ODP_FAULT_WRITE)
-		need |= HMM_PFN_REQ_WRITE;
-	if (fault->look)
-		need = 0;
-	memset_l(fault->hmm.hmm_pfns, need, fault->needed);
-	memset_l(fault->hmm.hmm_pfns + fault->needed, 0, nr - fault->needed);
+	return HMM_PFN_REQ_FAULT | (fault->flags & IB_ODP_FAULT_WRITE ? HMM_PFN_REQ_WRITE : 0);
 }
 
-/* Of a fault that only looked: was all there that is needed? */
-static bool fault_found(const struct ib_odp_fault *fault)
+static unsigned int fault_pages(const struct ib_odp_fault *fault)
 {
-	unsigned long need = HMM_PFN_VALID;
-	unsigned int i;
+	return (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
+}
 
-	if (fault->flags & IB_ODP_FAULT_WRITE)
-		need |= HMM_PFN_WRITE;
-	for (i = 0; i < fault->needed; i++)
+static unsigned long fault_needed_end(const struct ib_odp_fault *fault)
+{
+	return fault->hmm.start + ((unsigned long)fault->needed << PAGE_SHIFT);
+}
+
+/* How many pages are there as they are needed, up to the first that is not? */
+static unsigned int fault_found(const struct ib_odp_fault *fault)
+{
+	bool write = fault->flags & IB_ODP_FAULT_WRITE;
+	unsigned long need = HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0);
+	unsigned int nr = fault_pages(fault), i;
+
+	for (i = 0; i < nr; i++)
 		if ((fault->hmm.hmm_pfns[i] & need) != need)
-			return false;
-	return true;
+			break;
+	return i;
 }
 
 /* A writer that waits for the lock may wait for a fault of the process's own. */
@@ -80,9 +74,9 @@ static int fault_lock_mm(const struct ib_odp_fault *fault, struct mm_struct *mm)
  */
 static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
+	unsigned long needed_end = fault_needed_end(fault);
 	VMA_ITERATOR(vmi, mm, fault->hmm.start);
 	struct hmm_range *hmm = &fault->hmm;
-	unsigned long needed_end = hmm->start + ((unsigned long)fault->needed << PAGE_SHIFT);
 	struct vm_area_struct *vma;
 
 	for_each_vma_range(vmi, vma, hmm->end) {
@@ -90,6 +84,7 @@ static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 		case HMM_VMA_PROMPT:
 			break;
 		case HMM_VMA_UNBOUNDED:
+			fault->present = true;
 			if (vma->vm_start < needed_end)
 				fault->look = fault->flags & IB_ODP_FAULT_PROMPT;
 			break;
@@ -103,6 +98,50 @@ static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 	return 0;
 }
 
+/* What is ahead is faulted in up to the end of the mapping, and not behind a hole. */
+static void fault_cut_ahead(struct ib_odp_fault *fault, struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+
+	if (fault->present || fault_needed_end(fault) >= fault->hmm.end)
+		return;
+	vma = vma_lookup(mm, fault_needed_end(fault) - 1);
+	if (vma)
+		fault->hmm.end = min(fault->hmm.end, vma->vm_end);
+}
+
+/* A part of the range, faulted in if @need says so. */
+static int fault_range(const struct ib_odp_fault *fault, unsigned int from, unsigned int to,
+		       unsigned long need)
+{
+	struct hmm_range part = fault->hmm;
+
+	if (from == to)
+		return 0;
+	part.start += (unsigned long)from << PAGE_SHIFT;
+	part.end = fault->hmm.start + ((unsigned long)to << PAGE_SHIFT);
+	part.hmm_pfns += from;
+	memset_l(part.hmm_pfns, need, to - from);
+	return hmm_range_fault(&part);
+}
+
+/* What is needed has to come. What is ahead may fail, but for a collision. */
+static int fault_bring(struct ib_odp_fault *fault)
+{
+	unsigned long need = fault_need(fault);
+	int ret;
+
+	ret = fault_range(fault, 0, fault->needed, fault->look ? 0 : need);
+	if (ret)
+		return ret;
+	ret = fault_range(fault, fault->needed, fault_pages(fault), fault->present ? 0 : need);
+	if (ret == -EBUSY)
+		return ret;
+	if (ret)
+		fault->hmm.end = fault_needed_end(fault);
+	return 0;
+}
+
 static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
 	int ret;
@@ -113,11 +152,11 @@ static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 	fault->look = false;
 	ret = fault_check(fault, mm);
 	if (!ret) {
-		fault_ask(fault);
-		ret = hmm_range_fault(&fault->hmm);
+		fault_cut_ahead(fault, mm);
+		ret = fault_bring(fault);
 	}
 	mmap_read_unlock(mm);
-	if (!ret && fault->look && !fault_found(fault))
+	if (!ret && fault->look && fault_found(fault) < fault->needed)
 		return -EAGAIN;
 	/* Of the process's own rights; -EPERM is for those of the region. */
 	return ret == -EPERM ? -EFAULT : ret;
@@ -162,6 +201,8 @@ static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fa
 		ret = chunk_fault_once(chunk, fault);
 		if (ret != -EBUSY)
 			return ret;
+		/* Perhaps by what it did ahead itself: that pages are copied is announced. */
+		fault->present = true;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		if (time_after(jiffies, limit))
@@ -170,66 +211,67 @@ static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fa
 	}
 }
 
-/*
- * How far to look beyond a fault: twice as far as the last time, as long as each
- * fault begins where the one before it ended. Faults side by side may confuse
- * this, to no harm.
- */
-static unsigned long odp_around(struct ib_umem_odp *odp, unsigned long start,
-				unsigned long end, unsigned int flags)
+/* What the pages are looked up into. */
+static int fault_alloc(struct ib_odp_fault *fault, unsigned long *on_stack, unsigned int nr)
 {
-	unsigned int limit = READ_ONCE(ib_odp_around);
-	unsigned int nr = 0;
+	fault->hmm.hmm_pfns = on_stack;
+	if (fault_pages(fault) > nr)
+		fault->hmm.hmm_pfns = kmalloc_array(fault_pages(fault), sizeof(*on_stack),
+						    GFP_KERNEL_ACCOUNT);
+	return fault->hmm.hmm_pfns ? 0 : -ENOMEM;
+}
 
-	if (!limit || (flags & (IB_ODP_FAULT_PREFETCH | IB_ODP_FAULT_PRESENT)))
-		return end;
-	if (start == READ_ONCE(odp->around_next))
-		nr = min(max(2 * READ_ONCE(odp->around), 1U), limit);
-	end = min(end + ((unsigned long)nr << PAGE_SHIFT), ib_umem_odp_chunk_end(odp, start));
-	WRITE_ONCE(odp->around, nr);
-	WRITE_ONCE(odp->around_next, end);
-	return end;
+static int chunk_fault_run(struct ib_odp_chunk *chunk, struct ib_odp_fault *fault)
+{
+	struct mm_struct *mm = chunk->odp->umem.owning_mm;
+	unsigned long on_stack[8];
+	int ret;
+
+	ret = fault_alloc(fault, on_stack, ARRAY_SIZE(on_stack));
+	if (ret)
+		return ret;
+	/* An address space without users has no pages to give. */
+	ret = -EFAULT;
+	if (mmget_not_zero(mm)) {
+		ret = chunk_fault_retry(chunk, fault);
+		/* The chunk is locked, and if this is the last, exit takes it. */
+		mmput_async(mm);
+	}
+	if (!ret)
+		fault->needed = fault_found(fault);
+	if (fault->hmm.hmm_pfns != on_stack)
+		kfree(fault->hmm.hmm_pfns);
+	return ret;
 }
 
 /* Bring the pages in; on success the chunk is locked. */
 static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 		       unsigned long end, unsigned int flags)
 {
-	struct mm_struct *mm = chunk->odp->umem.owning_mm;
 	struct ib_odp_fault fault = {
 		.hmm.notifier = &chunk->notifier,
 		.hmm.start = ALIGN_DOWN(start, PAGE_SIZE),
 		.hmm.pfn_flags_mask = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
 		.flags = flags,
 	};
-	unsigned long on_stack[8];
-	unsigned long *pfns = on_stack;
-	size_t nr;
+	struct ib_umem_odp *odp = chunk->odp;
+	struct ib_odp_run run;
 	int ret;
 
-	CLASS(ib_odp_charge, charge)(chunk->odp);
+	CLASS(ib_odp_charge, charge)(odp);
+	end = PAGE_ALIGN(end);
 	if (!(flags & IB_ODP_FAULT_PRESENT))
-		fault.needed = (PAGE_ALIGN(end) - fault.hmm.start) >> PAGE_SHIFT;
-	fault.hmm.end = odp_around(chunk->odp, fault.hmm.start, PAGE_ALIGN(end), flags);
-	nr = (fault.hmm.end - fault.hmm.start) >> PAGE_SHIFT;
-	if (nr > ARRAY_SIZE(on_stack)) {
-		pfns = kmalloc_array(nr, sizeof(*pfns), GFP_KERNEL_ACCOUNT);
-		if (!pfns)
-			return -ENOMEM;
-	}
-	fault.hmm.hmm_pfns = pfns;
-	/* An address space without users has no pages to give. */
-	ret = -EFAULT;
-	if (mmget_not_zero(mm)) {
-		ret = chunk_fault_retry(chunk, &fault);
-		/* The chunk is locked, and if this is the last, exit takes it. */
-		mmput_async(mm);
-	}
-	if (!ret)
-		chunk->fault_end = fault.hmm.end;
-	if (pfns != on_stack)
-		kfree(pfns);
-	return ret;
+		fault.needed = (end - fault.hmm.start) >> PAGE_SHIFT;
+	fault.hmm.end = ib_odp_run_begin(odp, fault.hmm.start, end, flags, &run);
+	fault.present = (flags & IB_ODP_FAULT_PRESENT) ||
+			!ib_odp_ahead_has_room(charge.memcg, (fault.hmm.end - end) >> PAGE_SHIFT);
+	ret = chunk_fault_run(chunk, &fault);
+	if (ret)
+		return ret;
+	chunk->fault_end = fault.hmm.end;
+	ib_odp_run_end(odp, fault.hmm.start,
+		       chunk->huge ? ib_odp_chunk_end(chunk) : fault_needed_end(&fault), &run);
+	return 0;
 }
 
 /**

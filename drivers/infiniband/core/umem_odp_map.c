@@ -453,16 +453,20 @@ static int chunk_map_smalls(struct ib_odp_chunk *chunk, const struct ib_odp_faul
 	return ret;
 }
 
-/* What is needed counts as asked for, the rest as brought in beside it. */
+/*
+ * What is needed counts as asked for, the rest as prefetched. A page of the rest that
+ * the device cannot have is an error if it is asked for.
+ */
 static int chunk_map_small(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault)
 {
 	unsigned int nr = (fault->hmm.end - fault->hmm.start) >> PAGE_SHIFT;
 	int ret;
 
 	ret = chunk_map_smalls(chunk, fault, 0, fault->needed, fault_counter(chunk, fault));
-	if (!ret && fault->needed < nr)
-		ret = chunk_map_smalls(chunk, fault, fault->needed, nr,
-				       &chunk->odp->stats.prefetch);
+	if (!ret && fault->needed < nr &&
+	    chunk_map_smalls(chunk, fault, fault->needed, nr,
+			     &chunk->odp->stats.prefetch) == -ESTALE)
+		ret = -ESTALE;
 	return ret;
 }
 

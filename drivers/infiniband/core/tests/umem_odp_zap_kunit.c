@@ -248,36 +248,6 @@ static void what_is_mapped_is_found(struct kunit *test)
 	ib_umem_odp_release(odp);
 }
 
-/* Sequential faults look further and further, at what is there. */
-static void fault_around_follows_the_access(struct kunit *test)
-{
-	unsigned long addr = test_mmap(test, SZ_256K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_256K, TEST_ACCESS, &test_ops);
-	static const unsigned long faults[] = { 0, 1, 3, 20, 21 };
-	static const unsigned long pages[] = { 1, 3, 5, 6, 8 };
-	unsigned int old = ib_odp_around;
-	unsigned long at;
-	int i;
-
-	/* All but one page, which is not fetched for the sake of looking. */
-	for (i = 0; i < SZ_256K / PAGE_SIZE; i++)
-		if (i != 5)
-			KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + i * PAGE_SIZE)));
-	ib_odp_around = 16;
-	for (i = 0; i < ARRAY_SIZE(faults); i++) {
-		struct ib_odp_chunk *chunk;
-
-		at = addr + faults[i] * PAGE_SIZE;
-		chunk = test_fault(test, odp, at, PAGE_SIZE, 0);
-		KUNIT_EXPECT_EQ_MSG(test, pages[i], chunk->nr_mapped, "fault %d", i);
-		ib_odp_chunk_unlock(chunk);
-	}
-	ib_odp_around = old;
-	KUNIT_EXPECT_EQ(test, ARRAY_SIZE(faults), atomic64_read(&odp->stats.faults));
-	KUNIT_EXPECT_EQ(test, 3, atomic64_read(&odp->stats.prefetch));
-	ib_umem_odp_release(odp);
-}
-
 static void implicit_region_is_all_there_is(struct kunit *test)
 {
 	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
@@ -449,7 +419,6 @@ static struct kunit_case zap_cases[] = {
 	KUNIT_CASE(granules_are_the_regions_and_no_chunks_share_one),
 	KUNIT_CASE(present_pages_only),
 	KUNIT_CASE(what_is_mapped_is_found),
-	KUNIT_CASE(fault_around_follows_the_access),
 	KUNIT_CASE(implicit_region_is_all_there_is),
 	KUNIT_CASE(huge_page_is_one_fault),
 	KUNIT_CASE(pages_are_mapped_for_dma),
