@@ -10,6 +10,7 @@
 #include <rdma/ib_umem_odp.h>
 
 #include "mlx5_ib.h"
+#include "umr.h"
 
 struct mlx5_odp_fault;
 
@@ -74,30 +75,12 @@ struct mlx5_odp_table {
 	dma_addr_t same;
 };
 
-/**
- * struct mlx5_odp_fill - to tell the device of pages of a region, chunk by chunk
- * @mr: the region
- * @buffers: one is written while the device reads the other one
- * @turn: whose turn it is to be written
- * @posted: the device was told of a chunk, and nobody has waited for it
- * @nr: of this, for mlx5r_umr_wait()
- * @result: and how it ended
- */
-struct mlx5_odp_fill {
-	struct mlx5_ib_mr *mr;
-	struct mlx5_odp_buffer buffers[2];
-	bool turn;
-	bool posted;
-	unsigned long nr;
-	int result;
-};
-
 /* What the functions below return for it; no errno, as commands fail with most of them. */
 #define MLX5_ODP_STALLED	1
 
 /**
  * struct mlx5_odp_need - memory that a fault needs and user space holds back
- * @odp: whose, held by this
+ * @odp: whose, held by this from mlx5_odp_fill_end() on
  * @start: first address
  * @end: behind the last one
  * @flags: enum ib_odp_fault_flags
@@ -109,6 +92,28 @@ struct mlx5_odp_need {
 	unsigned long end;
 	unsigned int flags;
 	u64 done;
+};
+
+/**
+ * struct mlx5_odp_fill - to tell the device of pages, chunk by chunk
+ * @dev: the device
+ * @mr: the region that the next chunk is of
+ * @buffers: one is written while the device reads the other one
+ * @turn: whose turn it is to be written
+ * @posted: the device was told of a chunk, and nobody has waited for it
+ * @nr: of this, for mlx5r_umr_wait()
+ * @result: and how it ended
+ * @need: what is missing with MLX5_ODP_STALLED
+ */
+struct mlx5_odp_fill {
+	struct mlx5_ib_dev *dev;
+	struct mlx5_ib_mr *mr;
+	struct mlx5_odp_buffer buffers[2];
+	bool turn;
+	bool posted;
+	unsigned long nr;
+	int result;
+	struct mlx5_odp_need need;
 };
 
 /**
@@ -141,8 +146,7 @@ int mlx5_odp_stall(struct mlx5_odp_stall *stall, struct mlx5_odp_need *need);
 int mlx5_odp_stall_end(struct mlx5_odp_stall *stall);
 void mlx5_odp_stalls_init(struct mlx5_ib_pf_eq *eq);
 void mlx5_odp_stalls_end(struct mlx5_ib_pf_eq *eq);
-int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, const struct mlx5_odp_fault *fault,
-			 struct mlx5_odp_need *need);
+int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, struct mlx5_odp_fault *fault);
 
 /* odp_xlt.c */
 extern const struct ib_umem_odp_ops mlx5_odp_ops;
@@ -150,7 +154,8 @@ extern const struct ib_umem_odp_ops mlx5_odp_ops;
 int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill);
 int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end);
-int mlx5_odp_fill_end(struct mlx5_odp_fill *fill);
+int mlx5_odp_fill_end(struct mlx5_odp_fill *fill, int ret);
+void mlx5_odp_fill_free(struct mlx5_odp_fill *fill);
 
 /* odp_buffer.c */
 int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
@@ -205,21 +210,30 @@ struct mlx5_odp_name *mlx5_odp_name_keep(struct mlx5_ib_dev *dev, u32 key);
 void mlx5_odp_name_expires(struct mlx5_ib_dev *dev, struct mlx5_odp_name *name);
 
 /* odp_mr.c */
-int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
-		      struct mlx5_odp_need *need);
+int mlx5_odp_fault_mr(struct mlx5_odp_fill *fill, struct mlx5_ib_mr *mr, u64 va, u64 length,
+		      unsigned int flags);
 int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr);
 
 /* odp_fault.c */
 void mlx5_odp_decode(struct mlx5_ib_dev *dev, const struct mlx5_eqe *eqe,
 		     struct mlx5_odp_fault *fault);
-int mlx5_odp_handle(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-		    struct mlx5_odp_need *need);
-void mlx5_odp_answer(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault, int ret);
+int mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault);
+
+/* odp_answer.c */
+void mlx5_odp_answers_init(struct mlx5_ib_pf_eq *eq);
+void mlx5_odp_answers_end(struct mlx5_ib_pf_eq *eq);
+void mlx5_odp_answer(struct mlx5_odp_fault *fault, int ret);
 
 /**
  * struct mlx5_odp_fault - what the device asked for
  * @work: handles it
  * @eq: the queue it came by
+ * @free: frees it
+ * @fill: what it does about it
+ * @notice: that the device knows all of that
+ * @async: its answer's command
+ * @out: and what that returned
+ * @failed: how the fault ended; 0: well
  * @subtype: enum of MLX5_PFAULT_SUBTYPE_*
  * @type: MLX5_WQE_PF_TYPE_* of a fault that names a WQE
  * @token: how the device knows it
@@ -235,6 +249,12 @@ void mlx5_odp_answer(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault
 struct mlx5_odp_fault {
 	struct work_struct work;
 	struct mlx5_ib_pf_eq *eq;
+	void (*free)(struct mlx5_odp_fault *fault);
+	struct mlx5_odp_fill fill;
+	struct mlx5r_umr_notice notice;
+	struct mlx5_async_work async;
+	u32 out[MLX5_ST_SZ_DW(page_fault_resume_out)];
+	int failed;
 	u8 subtype;
 	u8 type;
 	u64 token;

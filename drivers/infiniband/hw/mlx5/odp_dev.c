@@ -21,25 +21,34 @@
 #define ODP_EQ_ENTRIES		0x1000
 #define ODP_POOL_FAULTS		64
 
+static void odp_fault_free(struct mlx5_odp_fault *fault)
+{
+	mempool_free(fault, fault->eq->pool);
+}
+
 static void odp_fault_work(struct work_struct *work)
 {
 	struct mlx5_odp_fault *fault = container_of(work, struct mlx5_odp_fault, work);
-	struct mlx5_ib_pf_eq *eq = fault->eq;
-	struct mlx5_odp_need need;
 	int ret;
 
-	ret = mlx5_odp_handle(eq->dev, fault, &need);
-	if (ret == MLX5_ODP_STALLED)
-		ret = mlx5_odp_stall_fault(eq, fault, &need) ?: MLX5_ODP_STALLED;
-	if (ret != MLX5_ODP_STALLED)
-		mlx5_odp_answer(eq->dev, fault, ret);
-	mempool_free(fault, eq->pool);
+	ret = mlx5_odp_handle(fault->eq->dev, fault);
+	if (ret == MLX5_ODP_STALLED) {
+		ret = mlx5_odp_fill_end(&fault->fill, ret);
+		if (ret == MLX5_ODP_STALLED)
+			ret = mlx5_odp_stall_fault(fault->eq, fault);
+		if (!ret) {
+			odp_fault_free(fault);
+			return;
+		}
+	}
+	mlx5_odp_answer(fault, ret);
 }
 
 static void odp_queue(struct mlx5_ib_pf_eq *eq, const struct mlx5_eqe *eqe,
 		      struct mlx5_odp_fault *fault)
 {
 	fault->eq = eq;
+	fault->free = odp_fault_free;
 	mlx5_odp_decode(eq->dev, eqe, fault);
 	INIT_WORK(&fault->work, odp_fault_work);
 	queue_work(eq->wq, &fault->work);
@@ -186,6 +195,7 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	INIT_WORK(&eq->work, odp_refill_work);
 	mlx5_odp_names_init(eq);
 	mlx5_odp_stalls_init(eq);
+	mlx5_odp_answers_init(eq);
 	eq->pool = mempool_create_kmalloc_pool(ODP_POOL_FAULTS,
 					       sizeof(struct mlx5_odp_fault));
 	if (!eq->pool)
@@ -249,6 +259,9 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	mlx5_eq_disable(dev->mdev, eq->core, &eq->irq_nb);
 	cancel_work_sync(&eq->work);
 	mlx5_odp_stalls_end(eq);
+	/* The last faults are being handled; then some may still be answered in one. */
+	flush_workqueue(eq->wq);
+	mlx5_odp_answers_end(eq);
 	destroy_workqueue(eq->wq);
 	destroy_workqueue(eq->prefetch_wq);
 	mlx5_eq_destroy_generic(dev->mdev, eq->core);

@@ -113,31 +113,6 @@ void mlx5_odp_decode(struct mlx5_ib_dev *dev, const struct mlx5_eqe *eqe,
 	}
 }
 
-static void odp_resume(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-		       bool error)
-{
-	u32 in[MLX5_ST_SZ_DW(page_fault_resume_in)] = {};
-	void *info = MLX5_ADDR_OF(page_fault_resume_in, in, page_fault_info);
-	int ret;
-
-	MLX5_SET(page_fault_resume_in, in, opcode, MLX5_CMD_OP_PAGE_FAULT_RESUME);
-	if (fault->subtype == MLX5_PFAULT_SUBTYPE_MEMORY) {
-		MLX5_SET(mem_page_fault_info, info, error, error);
-		MLX5_SET(mem_page_fault_info, info, fault_token_47_32, fault->token >> 32);
-		MLX5_SET(mem_page_fault_info, info, fault_token_31_0,
-			 lower_32_bits(fault->token));
-	} else {
-		MLX5_SET(trans_page_fault_info, info, error, error);
-		MLX5_SET(trans_page_fault_info, info, page_fault_type, fault->type);
-		MLX5_SET(trans_page_fault_info, info, wq_number, fault->wq);
-		MLX5_SET(trans_page_fault_info, info, fault_token, fault->token);
-	}
-	ret = mlx5_cmd_exec_in(dev->mdev, page_fault_resume, in);
-	/* The queue may have been destroyed meanwhile. */
-	if (ret)
-		mlx5_ib_dbg(dev, "page fault 0x%llx not resumed: %d\n", fault->token, ret);
-}
-
 /* ---- keys ---- */
 
 /* The low byte of these is their user's to choose, and to change. */
@@ -162,7 +137,7 @@ static struct mlx5_ib_mkey *odp_find(struct mlx5_ib_dev *dev, u32 key)
 
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 			 unsigned int flags, unsigned int depth,
-			 struct mlx5_odp_need *need);
+			 struct mlx5_odp_fill *fill);
 
 /* Cut [*va, *va + *length) to what is inside of [start, start + size). */
 static int odp_clamp(u64 start, u64 size, u64 *va, u64 *length)
@@ -178,7 +153,7 @@ static int odp_clamp(u64 start, u64 size, u64 *va, u64 *length)
 }
 
 static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
-			    struct mlx5_odp_need *need)
+			    struct mlx5_odp_fill *fill)
 {
 	/* An implicit region is as long as its umem: it begins at 0, as that does. */
 	u64 size = mr->is_odp_implicit ? mr->umem->length : mr->ibmr.length;
@@ -190,7 +165,7 @@ static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned 
 	/* Where the peer may write, it is given what it takes to. */
 	if ((flags & ODP_MAYBE_WRITE) && mr->umem->writable)
 		flags |= IB_ODP_FAULT_WRITE;
-	return mlx5_odp_fault_mr(mr, va, length, flags & ~ODP_FAULT_FLAGS, need);
+	return mlx5_odp_fault_mr(fill, mr, va, length, flags & ~ODP_FAULT_FLAGS);
 }
 
 /*
@@ -200,7 +175,7 @@ static int odp_fault_region(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned 
  */
 static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm,
 			     unsigned int nr, u64 skip, u64 length, unsigned int flags,
-			     unsigned int depth, struct mlx5_odp_need *need)
+			     unsigned int depth, struct mlx5_odp_fill *fill)
 {
 	int ret, known = 0;
 	u64 size, part;
@@ -213,7 +188,7 @@ static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm
 		}
 		part = min(size - skip, length);
 		ret = odp_fault_key(dev, be32_to_cpu(klm->key), be64_to_cpu(klm->va) + skip,
-				    part, flags, depth + 1, need);
+				    part, flags, depth + 1, fill);
 		if (ret && ret != -ENOENT)
 			return ret;
 		known += !ret;
@@ -228,7 +203,7 @@ static int odp_fault_entries(struct mlx5_ib_dev *dev, const struct mlx5_klm *klm
 /* What QUERY_MKEY said of a window or an indirect key. */
 static int odp_fault_table(struct mlx5_ib_dev *dev, const u32 *out, unsigned int nr, u64 va,
 			   u64 length, unsigned int flags, unsigned int depth,
-			   struct mlx5_odp_need *need)
+			   struct mlx5_odp_fill *fill)
 {
 	const void *mkc = MLX5_ADDR_OF(query_mkey_out, out, memory_key_mkey_entry);
 	u64 start = MLX5_GET64(mkc, mkc, start_addr);
@@ -240,12 +215,12 @@ static int odp_fault_table(struct mlx5_ib_dev *dev, const u32 *out, unsigned int
 		return -EFAULT;
 	return odp_fault_entries(dev, MLX5_ADDR_OF(query_mkey_out, out, bsf0_klm0_pas_mtt0_1),
 				 nr, va - start, length, flags & ~ODP_WHOLE_PAGES, depth,
-				 need);
+				 fill);
 }
 
 static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, u64 va,
 			      u64 length, unsigned int flags, unsigned int depth,
-			      struct mlx5_odp_need *need)
+			      struct mlx5_odp_fill *fill)
 {
 	size_t size = MLX5_ST_SZ_BYTES(query_mkey_out) +
 		      mmkey->ndescs * sizeof(struct mlx5_klm);
@@ -260,14 +235,14 @@ static int odp_fault_indirect(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmke
 	ret = mlx5_core_query_mkey(dev->mdev, mmkey->key, out, size);
 	if (!ret)
 		ret = odp_fault_table(dev, out, mmkey->ndescs, va, length, flags, depth,
-				      need);
+				      fill);
 	kvfree(out);
 	return ret;
 }
 
 static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 			 unsigned int flags, unsigned int depth,
-			 struct mlx5_odp_need *need)
+			 struct mlx5_odp_fill *fill)
 {
 	struct mlx5_ib_mkey *mmkey = odp_find(dev, key);
 	struct mlx5_ib_mr *mr;
@@ -279,19 +254,19 @@ static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 	switch (mmkey->type) {
 	case MLX5_MKEY_MR:
 		mr = container_of(mmkey, struct mlx5_ib_mr, mmkey);
-		ret = odp_fault_region(mr, va, length, flags, need);
+		ret = odp_fault_region(mr, va, length, flags, fill);
 		break;
 	case MLX5_MKEY_IMPLICIT_CHILD:
 		ret = odp_fault_region(mlx5_odp_child_region(mmkey), va, length, flags,
-				       need);
+				       fill);
 		break;
 	case MLX5_MKEY_NULL:
 		mr = container_of(mmkey, struct mlx5_ib_mr, null_mmkey);
-		ret = odp_fault_region(mr, va, length, flags, need);
+		ret = odp_fault_region(mr, va, length, flags, fill);
 		break;
 	case MLX5_MKEY_MW:
 	case MLX5_MKEY_INDIRECT_DEVX:
-		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth, need);
+		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth, fill);
 		break;
 	default:
 		ret = -EFAULT;
@@ -427,7 +402,7 @@ static int odp_read_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fa
 /* Bring in a window of the memory that the segments name, from @skip on. */
 static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const void *end,
 			      u64 skip, bool recv, unsigned int flags,
-			      struct mlx5_odp_need *need)
+			      struct mlx5_odp_fill *fill)
 {
 	const struct mlx5_wqe_data_seg *data;
 	u64 room = MLX5_ODP_WINDOW, count, part;
@@ -454,7 +429,7 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 		}
 		part = min(count - skip, room);
 		ret = odp_fault_key(dev, be32_to_cpu(data->lkey),
-				    be64_to_cpu(data->addr) + skip, part, flags, 0, need);
+				    be64_to_cpu(data->addr) + skip, part, flags, 0, fill);
 		if (ret && ret != -ENOENT)
 			return ret;
 		skip = 0;
@@ -468,7 +443,7 @@ static int odp_fault_segments(struct mlx5_ib_dev *dev, const void *seg, const vo
 }
 
 static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-			  struct mlx5_odp_need *need)
+			  struct mlx5_odp_fill *fill)
 {
 	bool recv = fault->type == MLX5_WQE_PF_TYPE_RMP ||
 		    fault->type == MLX5_WQE_PF_TYPE_RESP;
@@ -485,13 +460,13 @@ static int odp_handle_wqe(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *
 	ret = odp_read_wqe(dev, fault, wqe, &from, &to);
 	if (!ret)
 		ret = odp_fault_segments(dev, wqe + from, wqe + to, fault->committed, recv,
-					 write ? IB_ODP_FAULT_WRITE : 0, need);
+					 write ? IB_ODP_FAULT_WRITE : 0, fill);
 	free_page((unsigned long)wqe);
 	return ret;
 }
 
 static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-			   struct mlx5_odp_need *need)
+			   struct mlx5_odp_fill *fill)
 {
 	u64 done = fault->committed, length = fault->length;
 
@@ -504,11 +479,11 @@ static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault 
 		return -EFAULT;
 	return odp_fault_key(dev, fault->key, fault->va + done,
 			     min_t(u64, length, MLX5_ODP_WINDOW), ODP_MAYBE_WRITE, 0,
-			     need);
+			     fill);
 }
 
 static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-			     struct mlx5_odp_need *need)
+			     struct mlx5_odp_fill *fill)
 {
 	int ret;
 
@@ -516,7 +491,7 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 		return -EFAULT;
 	ret = odp_fault_key(dev, fault->key, fault->va,
 			    min_t(u64, fault->length, MLX5_ODP_WINDOW),
-			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0, need);
+			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0, fill);
 	/*
 	 * A child of an implicit region has gone since. The device looks again, and
 	 * does not find its key any more. Of any other key it would find the same as
@@ -531,39 +506,24 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
  * mlx5_odp_handle() - bring in what a fault asks for
  * @dev: the device
  * @fault: by mlx5_odp_decode()
- * @need: set to what is missing with MLX5_ODP_STALLED
  *
  * Context: sleeps, in a work item, but not for memory that user space holds back.
- * Return: MLX5_ODP_STALLED for such memory; all else is for mlx5_odp_answer().
+ * Return: MLX5_ODP_STALLED for such memory, with what is missing in @fault->fill; all
+ * else is for mlx5_odp_answer().
  */
-int mlx5_odp_handle(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
-		    struct mlx5_odp_need *need)
+int mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault)
 {
+	struct mlx5_odp_fill *fill = &fault->fill;
+
+	*fill = (struct mlx5_odp_fill) { .dev = dev };
 	switch (fault->subtype) {
 	case MLX5_PFAULT_SUBTYPE_WQE:
-		return odp_handle_wqe(dev, fault, need);
+		return odp_handle_wqe(dev, fault, fill);
 	case MLX5_PFAULT_SUBTYPE_RDMA:
-		return odp_handle_rdma(dev, fault, need);
+		return odp_handle_rdma(dev, fault, fill);
 	case MLX5_PFAULT_SUBTYPE_MEMORY:
-		return odp_handle_memory(dev, fault, need);
+		return odp_handle_memory(dev, fault, fill);
 	default:
 		return -EINVAL;
 	}
-}
-
-/**
- * mlx5_odp_answer() - tell the device that a fault was handled
- * @dev: the device
- * @fault: the fault
- * @ret: how that ended
- *
- * Context: sleeps.
- */
-void mlx5_odp_answer(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault, int ret)
-{
-	if (ret)
-		mlx5_ib_dbg(dev, "page fault 0x%llx of kind %u.%u: %d\n", fault->token,
-			    fault->subtype, fault->type, ret);
-	if (ret || fault->last)
-		odp_resume(dev, fault, ret);
 }

@@ -72,47 +72,45 @@ static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
 
 /**
  * mlx5_odp_fault_mr() - bring pages in and tell the device
+ * @fill: the fill, for mlx5_odp_fill_end() in any case
  * @mr: a paged region, referenced
  * @va: first address, in the region's own terms
  * @length: in bytes
  * @flags: enum ib_odp_fault_flags
- * @need: set to what is missing with MLX5_ODP_STALLED
+ *
+ * The device may not know the last ones yet on return. It will know them before it
+ * executes any UMR that is posted later, so that nothing of the region is needed then.
  *
  * Context: sleeps, but not for memory that user space holds back.
- * Return: 0; MLX5_ODP_STALLED; -EFAULT if it is not inside, or the key is lost, or what
- * ib_umem_odp_fault() says; -EIO and others if the device fails.
+ * Return: 0; MLX5_ODP_STALLED, with what is missing in @fill; -EFAULT if it is not inside,
+ * or the key is lost, or what ib_umem_odp_fault() says; -EIO and others if the device
+ * fails.
  */
-int mlx5_odp_fault_mr(struct mlx5_ib_mr *mr, u64 va, u64 length, unsigned int flags,
-		      struct mlx5_odp_need *need)
+int mlx5_odp_fault_mr(struct mlx5_odp_fill *fill, struct mlx5_ib_mr *mr, u64 va, u64 length,
+		      unsigned int flags)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	u64 offset = va - mr->ibmr.iova;
-	struct mlx5_odp_fill fill = { .mr = mr };
-	unsigned long addr, end, next = 0;
-	int ret = 0, told;
+	unsigned long addr, end, next;
+	int ret = 0;
 
 	if (offset > odp->umem.length || length > odp->umem.length - offset)
 		return -EFAULT;
+	fill->mr = mr;
 	addr = odp->umem.address + offset;
 	end = addr + length;
 	while (!ret && addr < end) {
 		next = min(end, ib_umem_odp_chunk_end(odp, addr));
-		ret = odp_fault_chunk(&fill, addr, next, flags | IB_ODP_FAULT_PROMPT);
+		ret = odp_fault_chunk(fill, addr, next, flags | IB_ODP_FAULT_PROMPT);
 		if (ret == MLX5_ODP_STALLED)
-			break;
+			fill->need = (struct mlx5_odp_need) {
+				.odp = odp, .start = addr, .end = next, .flags = flags,
+				.done = addr - (odp->umem.address + offset),
+			};
+		flags |= IB_ODP_FAULT_PART;
 		addr = next;
 	}
-	told = mlx5_odp_fill_end(&fill);
-	if (ret != MLX5_ODP_STALLED)
-		return ret ?: told;
-	if (told)
-		return told;
-	ib_umem_odp_hold(odp);
-	*need = (struct mlx5_odp_need) {
-		.odp = odp, .start = addr, .end = next, .flags = flags,
-		.done = addr - (odp->umem.address + offset),
-	};
-	return MLX5_ODP_STALLED;
+	return ret;
 }
 
 /*
@@ -124,7 +122,7 @@ static void odp_fault_mapped(struct mlx5_ib_mr *mr)
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	unsigned int flags = IB_ODP_FAULT_PRESENT | IB_ODP_FAULT_PREFETCH;
 	unsigned long addr = ib_umem_odp_find_mapped(odp, ib_umem_start(odp));
-	struct mlx5_odp_fill fill = { .mr = mr };
+	struct mlx5_odp_fill fill = { .dev = mr_to_mdev(mr), .mr = mr };
 	unsigned long end;
 
 	if (mr->umem->writable)
@@ -135,7 +133,7 @@ static void odp_fault_mapped(struct mlx5_ib_mr *mr)
 			break;
 		addr = ib_umem_odp_find_mapped(odp, end);
 	}
-	mlx5_odp_fill_end(&fill);
+	mlx5_odp_fill_end(&fill, 0);
 }
 
 /* ---- registration ---- */

@@ -117,6 +117,7 @@ static struct odp_prefetch *odp_prefetch_alloc(struct ib_pd *pd, bool write,
 /* The end of a region waits for one step, so that is a chunk's worth of pages. */
 static int odp_prefetch_step(struct odp_prefetch *p, struct mlx5_odp_need *need)
 {
+	struct mlx5_odp_fill fill = { .dev = p->dev };
 	typeof(p->parts[0]) *part = &p->parts[p->at];
 	u64 length = min_t(u64, part->length, IB_ODP_CHUNK_SIZE);
 	struct mlx5_ib_mr *mr;
@@ -125,8 +126,10 @@ static int odp_prefetch_step(struct odp_prefetch *p, struct mlx5_odp_need *need)
 	mr = odp_hold_region(p->dev, part->key, part->odp);
 	if (IS_ERR(mr))
 		return PTR_ERR(mr);
-	ret = mlx5_odp_fault_mr(mr, part->va, length, p->flags, need);
+	ret = mlx5_odp_fault_mr(&fill, mr, part->va, length, p->flags);
+	ret = mlx5_odp_fill_end(&fill, ret);
 	mlx5r_deref_odp_mkey(&mr->mmkey);
+	*need = fill.need;
 	if (ret == MLX5_ODP_STALLED)
 		length = need->done;
 	else if (ret)

@@ -174,49 +174,59 @@ static void odp_stalled_drop(struct mlx5_odp_stall *stall)
 	kfree(container_of(stall, struct odp_stalled_fault, stall));
 }
 
+static void odp_stalled_free(struct mlx5_odp_fault *fault)
+{
+	kfree(container_of(fault, struct odp_stalled_fault, fault));
+}
+
 static void odp_stalled_work(struct work_struct *work)
 {
 	struct odp_stalled_fault *stalled =
 		container_of(work, struct odp_stalled_fault, work);
-	struct mlx5_ib_dev *dev = stalled->stall.eq->dev;
-	struct mlx5_odp_need need;
+	struct mlx5_odp_fault *fault = &stalled->fault;
 	int ret;
 
 	ret = mlx5_odp_stall_end(&stalled->stall);
-	if (!ret)
-		ret = mlx5_odp_handle(dev, &stalled->fault, &need);
+	if (ret) {
+		fault->fill = (struct mlx5_odp_fill) { .dev = fault->eq->dev };
+		mlx5_odp_answer(fault, ret);
+		return;
+	}
+	ret = mlx5_odp_handle(fault->eq->dev, fault);
 	if (ret == MLX5_ODP_STALLED) {
-		ret = mlx5_odp_stall(&stalled->stall, &need);
+		ret = mlx5_odp_fill_end(&fault->fill, ret);
+		if (ret == MLX5_ODP_STALLED)
+			ret = mlx5_odp_stall(&stalled->stall, &fault->fill.need);
 		if (!ret)
 			return;
 	}
-	mlx5_odp_answer(dev, &stalled->fault, ret);
-	kfree(stalled);
+	mlx5_odp_answer(fault, ret);
 }
 
 /**
  * mlx5_odp_stall_fault() - handle a fault later
  * @eq: the device's
  * @fault: the fault; copied
- * @need: what it needs; its umem is given back
+ *
+ * Its fill has what it needs, the umem of which is given back.
  *
  * Context: sleeps, but not for user space.
  * Return: 0: it will be answered; otherwise what to answer now.
  */
-int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, const struct mlx5_odp_fault *fault,
-			 struct mlx5_odp_need *need)
+int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, struct mlx5_odp_fault *fault)
 {
 	struct odp_stalled_fault *stalled = kzalloc(sizeof(*stalled), GFP_KERNEL);
 	int ret;
 
 	if (!stalled) {
-		ib_umem_odp_put(need->odp);
+		ib_umem_odp_put(fault->fill.need.odp);
 		return -ENOMEM;
 	}
 	stalled->fault = *fault;
+	stalled->fault.free = odp_stalled_free;
 	INIT_WORK(&stalled->work, odp_stalled_work);
 	mlx5_odp_stall_init(&stalled->stall, eq, eq->wq, &stalled->work, odp_stalled_drop);
-	ret = mlx5_odp_stall(&stalled->stall, need);
+	ret = mlx5_odp_stall(&stalled->stall, &fault->fill.need);
 	if (ret)
 		kfree(stalled);
 	return ret;

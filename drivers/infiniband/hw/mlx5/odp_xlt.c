@@ -129,7 +129,7 @@ static_assert(IB_ODP_ENTRY_WRITE == MLX5_IB_MTT_WRITE);
 
 /**
  * mlx5_odp_fill_ready() - have what it takes to tell the device of a chunk
- * @fill: of the region; only @fill->mr is set, the first time
+ * @fill: only @fill->dev is set, the first time
  *
  * Context: sleeps; not under a chunk's lock: this allocates.
  * Return: 0; -ENOMEM. In either case mlx5_odp_fill_end() is called in the end.
@@ -138,7 +138,7 @@ int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
 
-	return buffer->mtts ? 0 : mlx5_odp_buffer_get(mr_to_mdev(fill->mr), buffer, 0);
+	return buffer->mtts ? 0 : mlx5_odp_buffer_get(fill->dev, buffer, 0);
 }
 
 static int odp_fill_wait(struct mlx5_odp_fill *fill)
@@ -146,7 +146,7 @@ static int odp_fill_wait(struct mlx5_odp_fill *fill)
 	if (!fill->posted)
 		return 0;
 	fill->posted = false;
-	mlx5r_umr_wait(mr_to_mdev(fill->mr), fill->nr);
+	mlx5r_umr_wait(fill->dev, fill->nr);
 	return fill->result;
 }
 
@@ -182,7 +182,7 @@ int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
-	struct mlx5_ib_dev *dev = mr_to_mdev(fill->mr);
+	struct mlx5_ib_dev *dev = fill->dev;
 	struct device *device = dev->mdev->device;
 	struct odp_xlt xlt;
 	int ret;
@@ -206,18 +206,34 @@ int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 }
 
 /**
+ * mlx5_odp_fill_free() - give back what it took
+ * @fill: the device knows all it was told
+ *
+ * Context: any but hard interrupts.
+ */
+void mlx5_odp_fill_free(struct mlx5_odp_fill *fill)
+{
+	mlx5_odp_buffer_put(fill->dev, &fill->buffers[0], 0);
+	mlx5_odp_buffer_put(fill->dev, &fill->buffers[1], 0);
+}
+
+/**
  * mlx5_odp_fill_end() - wait until the device knows all it was told
- * @fill: of the region
+ * @fill: the fill, for which nothing is left to be done
+ * @ret: what mlx5_odp_fault_mr() returned
  *
  * Context: sleeps.
- * Return: 0; -EIO and others if the device failed the last one.
+ * Return: @ret; -EIO and others if the device failed the last one.
  */
-int mlx5_odp_fill_end(struct mlx5_odp_fill *fill)
+int mlx5_odp_fill_end(struct mlx5_odp_fill *fill, int ret)
 {
-	struct mlx5_ib_dev *dev = mr_to_mdev(fill->mr);
-	int ret = odp_fill_wait(fill);
+	int told = odp_fill_wait(fill);
 
-	mlx5_odp_buffer_put(dev, &fill->buffers[0], 0);
-	mlx5_odp_buffer_put(dev, &fill->buffers[1], 0);
+	mlx5_odp_fill_free(fill);
+	if (ret != MLX5_ODP_STALLED)
+		return ret ?: told;
+	if (told)
+		return told;
+	ib_umem_odp_hold(fill->need.odp);
 	return ret;
 }

@@ -26,6 +26,8 @@
  * are posted later, never reach the device: the key's number may be another key's
  * by then.
  *
+ * Those who cannot sleep are notified instead.
+ *
  * A device that completes nothing at all for UMRQ_TIMEOUT is also taken off the
  * bus. What counts is when it completed anything, and not how long a UMR waited
  * behind others.
@@ -37,95 +39,64 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <linux/sched/mm.h>
+#include "umr_queue.h"
 
-#include "mlx5_ib.h"
-#include "umr.h"
-
-/* Less than the QP has room for: it never overflows. */
-#define UMRQ_LENGTH	64
 /* A device that completes nothing for so long is not going to. */
 #define UMRQ_TIMEOUT	(30 * HZ)
 
-enum umrq_state {
-	UMRQ_ACTIVE,
-	UMRQ_RECOVERING,
-	UMRQ_DYING,
-	UMRQ_DEAD,
-};
+/* ---- notices ---- */
 
 /**
- * struct umr - one of them
- * @cqe: of its completion
- * @entry: in umrq.idle or umrq.posted
- * @queue: where it belongs
- * @wqe: what is to be done
- * @mmkey: with which key
- * @with_data: the WQE has a data segment
- * @on_device: posted, and not back
- * @failed: the device could not execute it
- * @key_lost: it is not for the device any more, and ends when its turn comes
- * @failures: how often it failed, of one that must not
- * @nr: in the order of posting
- * @result: its user's; NULL: it must not fail
+ * umrq_unlock() - give the queue's lock back, and call those whose UMR is done
+ * @q: the queue, locked by spin_lock_bh()
+ *
+ * Everything that may have advanced @q->done unlocks by this.
  */
-struct umr {
-	struct ib_cqe cqe;
-	struct list_head entry;
-	struct mlx5r_umrq *queue;
-	struct mlx5r_umr_wqe wqe;
-	struct mlx5_ib_mkey *mmkey;
-	bool with_data;
-	bool on_device;
-	bool failed;
-	bool key_lost;
-	unsigned int failures;
-	unsigned long nr;
-	int *result;
-};
+void umrq_unlock(struct mlx5r_umrq *q)
+{
+	struct mlx5r_umr_notice *notice, *next;
+	LIST_HEAD(past);
+
+	list_for_each_entry_safe(notice, next, &q->notices, entry) {
+		if ((long)(q->done - notice->nr) < 0)
+			break;
+		list_move_tail(&notice->entry, &past);
+	}
+	spin_unlock_bh(&q->lock);
+	list_for_each_entry_safe(notice, next, &past, entry)
+		notice->done(notice);
+}
 
 /**
- * struct mlx5r_umrq - a device's queue of UMRs
- * @dev: the device
- * @qp: the QP
- * @lock: protects what follows
- * @state: who may post: anybody; nobody until the recovery did; nobody ever, and
- *	then also: the device is off the bus
- * @idle: those that are free
- * @posted: those that are not done, in order
- * @on_device: how many of these the device has
- * @last: number of the last one posted
- * @done: number of the last one that is done
- * @moved: when the device completed something, or was given something to do after
- *	it had done all; in jiffies
- * @idle_wait: for idle ones
- * @wait: for @done to advance
- * @wq: of @recovery, which memory may be waiting for
- * @recovery: resets the QP
- * @umrs: all there are
+ * mlx5r_umrq_notify() - be called when a UMR, and all that were posted before it, are done
+ * @q: the queue
+ * @notice: with its number, and what to call: once, with bottom halves off, perhaps
+ *	before this returns
+ *
+ * Context: any but hard interrupts.
  */
-struct mlx5r_umrq {
-	struct mlx5_ib_dev *dev;
-	struct ib_qp *qp;
-	spinlock_t lock;	/* what follows */
-	enum umrq_state state;
-	struct list_head idle;
-	struct list_head posted;
-	unsigned int on_device;
-	unsigned long last;
-	unsigned long done;
-	unsigned long moved;
-	wait_queue_head_t idle_wait;
-	wait_queue_head_t wait;
-	struct workqueue_struct *wq;
-	struct work_struct recovery;
-	struct umr umrs[UMRQ_LENGTH];
-};
+void mlx5r_umrq_notify(struct mlx5r_umrq *q, struct mlx5r_umr_notice *notice)
+{
+	struct mlx5r_umr_notice *before;
+
+	spin_lock_bh(&q->lock);
+	list_for_each_entry_reverse(before, &q->notices, entry)
+		if ((long)(notice->nr - before->nr) >= 0)
+			break;
+	list_add(&notice->entry, &before->entry);
+	/* There may be no task that waits, and sees that the device is stuck. */
+	queue_delayed_work(system_unbound_wq, &q->watchdog, UMRQ_TIMEOUT);
+	umrq_unlock(q);
+}
 
 /* ---- its end ---- */
 
-/* The first that is posted, and no other: the order is what users wait for. */
-static void umr_end(struct umr *umr, int ret)
+/**
+ * umr_end() - a UMR is done
+ * @umr: the first that is posted, and no other: the order is what users wait for
+ * @ret: its result
+ */
+void umr_end(struct umr *umr, int ret)
 {
 	struct mlx5r_umrq *q = umr->queue;
 
@@ -140,8 +111,11 @@ static void umr_end(struct umr *umr, int ret)
 	wake_up(&q->idle_wait);
 }
 
-/* Those whose key is lost end in their turn, which has come for the first. */
-static void umrq_end_lost(struct mlx5r_umrq *q)
+/**
+ * umrq_end_lost() - those whose key is lost end in their turn
+ * @q: the queue, the first UMR of which it has come for
+ */
+void umrq_end_lost(struct mlx5r_umrq *q)
 {
 	struct umr *umr, *next;
 
@@ -200,11 +174,19 @@ static void umr_completion(struct ib_cq *cq, struct ib_wc *wc)
 	}
 	umrq_recover_when_back(q);
 out:
-	spin_unlock_bh(&q->lock);
+	umrq_unlock(q);
 }
 
-/* Without the bus it accesses no memory; that is for the health work to undo. */
-static void umrq_kill(struct mlx5r_umrq *q, const char *why)
+/**
+ * umrq_kill() - take the device off the bus
+ * @q: its queue, whose UMRs all end
+ * @why: for the log
+ *
+ * Without the bus it accesses no memory; that is for the health work to undo.
+ *
+ * Context: sleeps.
+ */
+void umrq_kill(struct mlx5r_umrq *q, const char *why)
 {
 	struct umr *umr, *next;
 	bool first;
@@ -226,12 +208,16 @@ static void umrq_kill(struct mlx5r_umrq *q, const char *why)
 	q->state = UMRQ_DEAD;
 	list_for_each_entry_safe(umr, next, &q->posted, entry)
 		umr_end(umr, -EIO);
-	spin_unlock_bh(&q->lock);
+	umrq_unlock(q);
 }
 
 /* ---- posting ---- */
 
-static void umr_submit(struct umr *umr)
+/**
+ * umr_submit() - give a UMR to the device, if the device may have it
+ * @umr: posted
+ */
+void umr_submit(struct umr *umr)
 {
 	struct mlx5r_umrq *q = umr->queue;
 
@@ -307,7 +293,7 @@ static unsigned long umrq_add(struct umr *umr, bool revokes)
 	else
 		umr_submit(umr);
 	umrq_end_lost(q);
-	spin_unlock_bh(&q->lock);
+	umrq_unlock(q);
 	return nr;
 }
 
@@ -417,6 +403,22 @@ void mlx5r_umrq_wait(struct mlx5r_umrq *q, unsigned long nr)
 		umrq_kill(q, "a UMR was not executed");
 }
 
+/* While there are notices: the device may complete nothing any more. */
+static void umrq_watch(struct work_struct *work)
+{
+	struct mlx5r_umrq *q = container_of(to_delayed_work(work), struct mlx5r_umrq, watchdog);
+	unsigned long left = umrq_patience(q);
+	bool wanted;
+
+	spin_lock_bh(&q->lock);
+	wanted = !list_empty(&q->notices);
+	spin_unlock_bh(&q->lock);
+	if (!left)
+		umrq_kill(q, "a UMR was not executed");
+	else if (wanted)
+		queue_delayed_work(system_unbound_wq, &q->watchdog, left);
+}
+
 /**
  * mlx5r_umrq_run() - have a UMR executed, and wait for its result
  * @q: the queue
@@ -434,107 +436,6 @@ int mlx5r_umrq_run(struct mlx5r_umrq *q, struct mlx5_ib_mkey *mmkey,
 
 	mlx5r_umrq_wait(q, mlx5r_umrq_post(q, mmkey, wqe, with_data, &ret));
 	return ret;
-}
-
-/* ---- recovery ---- */
-
-/* Its key is lost: from here on it revokes it, and others leave the key alone. */
-static void umr_revoke_instead(struct umr *umr)
-{
-	struct mlx5r_umrq *q = umr->queue;
-	struct umr *other;
-
-	lockdep_assert_held(&q->lock);
-	WRITE_ONCE(umr->mmkey->umr_lost, true);
-	mlx5r_umr_set_revoke(q->dev, umr->mmkey->key, &umr->wqe);
-	umr->with_data = false;
-	list_for_each_entry(other, &q->posted, entry)
-		other->key_lost |= other != umr && other->mmkey == umr->mmkey;
-}
-
-/*
- * What becomes of the one that failed; only the first one can have. Return: the
- * UMR, if there is no other way than to destroy its key.
- */
-static struct umr *umrq_judge(struct mlx5r_umrq *q)
-{
-	struct umr *first, *doomed = NULL;
-
-	spin_lock_bh(&q->lock);
-	first = list_first_entry_or_null(&q->posted, struct umr, entry);
-	if (first && first->failed) {
-		first->failures++;
-		if (first->result)
-			umr_end(first, -EFAULT);
-		else if (first->failures == 2)
-			umr_revoke_instead(first);
-		else if (first->failures > 2)
-			doomed = first;
-	}
-	umrq_end_lost(q);
-	spin_unlock_bh(&q->lock);
-	return doomed;
-}
-
-/*
- * The device refuses to revoke a key, so destroy it. Its number may be given to
- * another key at once, which then takes its place in odp_mkeys.
- */
-static int umrq_destroy_key(struct mlx5r_umrq *q, struct umr *umr)
-{
-	struct mlx5_ib_mkey *mmkey = umr->mmkey;
-	struct mlx5_ib_dev *dev = q->dev;
-	int ret;
-
-	xa_cmpxchg(&dev->odp_mkeys, mlx5_base_mkey(mmkey->key), mmkey, NULL, 0);
-	ret = mlx5_core_destroy_mkey(dev->mdev, mmkey->key);
-	if (ret)
-		return ret;
-	mlx5_ib_warn(dev, "key 0x%x cannot be changed and was destroyed\n", mmkey->key);
-	spin_lock_bh(&q->lock);
-	mmkey->umr_destroyed = true;
-	q->moved = jiffies;
-	umr_end(umr, 0);
-	umrq_end_lost(q);
-	spin_unlock_bh(&q->lock);
-	return 0;
-}
-
-static int umrq_reset(struct mlx5r_umrq *q)
-{
-	struct ib_qp_attr attr = { .qp_state = IB_QPS_RESET };
-	int ret;
-
-	ret = ib_modify_qp(q->qp, &attr, IB_QP_STATE);
-	return ret ?: mlx5r_umr_qp_rst2rts(q->dev, q->qp);
-}
-
-/* Post again what the device returned. */
-static void umrq_resume(struct mlx5r_umrq *q)
-{
-	struct umr *umr;
-
-	spin_lock_bh(&q->lock);
-	q->moved = jiffies;
-	if (q->state == UMRQ_RECOVERING)
-		q->state = UMRQ_ACTIVE;
-	list_for_each_entry(umr, &q->posted, entry)
-		umr_submit(umr);
-	spin_unlock_bh(&q->lock);
-}
-
-static void umrq_recover(struct work_struct *work)
-{
-	struct mlx5r_umrq *q = container_of(work, struct mlx5r_umrq, recovery);
-	unsigned int flags = memalloc_noreclaim_save();
-	struct umr *doomed = umrq_judge(q);
-
-	if (q->dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR ||
-	    (doomed && umrq_destroy_key(q, doomed)) || umrq_reset(q))
-		umrq_kill(q, "UMRs cannot be executed");
-	else
-		umrq_resume(q);
-	memalloc_noreclaim_restore(flags);
 }
 
 /* ---- the queue ---- */
@@ -566,6 +467,8 @@ struct mlx5r_umrq *mlx5r_umrq_create(struct mlx5_ib_dev *dev, struct ib_qp *qp)
 	INIT_LIST_HEAD(&q->posted);
 	init_waitqueue_head(&q->idle_wait);
 	init_waitqueue_head(&q->wait);
+	INIT_LIST_HEAD(&q->notices);
+	INIT_DELAYED_WORK(&q->watchdog, umrq_watch);
 	INIT_WORK(&q->recovery, umrq_recover);
 	for (i = 0; i < UMRQ_LENGTH; i++) {
 		q->umrs[i].cqe.done = umr_completion;
@@ -585,6 +488,7 @@ void mlx5r_umrq_destroy(struct mlx5r_umrq *q)
 {
 	/* The last ones may have been revocations that nobody waited for. */
 	mlx5r_umrq_wait(q, q->last);
+	cancel_delayed_work_sync(&q->watchdog);
 	destroy_workqueue(q->wq);
 }
 
