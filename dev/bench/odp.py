@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 OUT = os.path.join(report.OUT, "odp")
 PACKAGES = ("libibverbs-dev", "ibverbs-providers")
 # What each boot measures, in this order.
-BOOTS = {"one": ("registration", "deregistration", "faults", "traffic", "invalidation"),
+BOOTS = {"one": ("registration", "deregistration", "faults", "crowd", "traffic", "invalidation"),
          "two": ("threads", "storm", "chunks")}
 CPUS = {"one": 1, "two": 2}
 # Clearing pages with string instructions would count, and take, one instruction a byte.

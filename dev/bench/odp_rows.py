@@ -90,25 +90,37 @@ def faults():
         value = median(f"fault.{name}.ns", scale=1e-3)
         yield us(f"write of a page, the first {what}", value, says=f"<= {most}x stock",
                  target=lambda stock, value=value, most=most: most * value(stock))
-    kinds = (("sequential", "sequential writes, 4 KiB pages"),
-             ("random", "random writes in 1 GiB, 4 KiB pages"),
-             ("huge", "sequential writes, huge pages"))
-    for name, what in kinds:
-        yield us(f"{what}, a page", median(f"fault.{name}.ns", scale=1e-3))
+    kinds = (("sequential", "sequential writes, 4 KiB pages", 0.15),
+             ("untouched", "the same, of memory that the process has not touched", 0.25),
+             ("random", "random writes in 1 GiB, 4 KiB pages", 1.02),
+             ("huge", "sequential writes, huge pages", SLOWER),
+             ("alone", "sequential writes, 4 KiB pages, nothing ahead", SLOWER))
+    for name, what, most in kinds:
+        value = median(f"fault.{name}.ns", scale=1e-3)
+        yield us(f"{what}, a page", value, says=f"<= {most}x stock",
+                 target=lambda stock, value=value, most=most: most * value(stock))
         yield Row("  faults a page", "faults", median(f"fault.{name}.faults"))
         yield Row("  UMR WQEs a page", "WQEs", median(f"fault.{name}.umrs"))
+    yield Row("faults a page of two streams in one region", "faults",
+              median("fault.streams.faults"), **bound(0.1))
     yield us("registration of 8 MiB that is there, and a write of each page, a page",
              median("fault.use.ns", scale=1e-3))
     small, huge = (median(f"fault.{name}.insns.ns", scale=1 / 4096)
-                   for name in ("sequential", "huge"))
-    yield Row("instructions a byte, sequential, 4 KiB pages", "instructions", small,
+                   for name in ("alone", "huge"))
+    yield Row("instructions a byte, 4 KiB pages, nothing ahead", "instructions", small,
               **no_slower(small))
-    yield Row("instructions a byte, sequential, huge pages", "instructions", huge,
+    yield Row("instructions a byte, huge pages, nothing ahead", "instructions", huge,
               **no_slower(huge))
     yield Row("  4 KiB pages over huge ones", "ratio", ratio(small, huge), **at_least(4))
     yield Row("  faults: 4 KiB pages over huge ones", "ratio",
-              ratio(median("fault.sequential.faults"), median("fault.huge.faults")),
+              ratio(median("fault.alone.faults"), median("fault.huge.insns.faults")),
               **at_least(100))
+
+
+def crowd():
+    value = median("crowd")
+    yield Row("64 queue pairs that fault at once", "faults/s", value, least=True,
+              target=lambda stock: 2 * value(stock), says=">= 2x stock")
 
 
 def waits(shape):
@@ -176,6 +188,7 @@ def storm():
 PARTS = {"registration": (registration, "Registration, 10 us a command"),
          "deregistration": (deregistration, "The end of a region that was used"),
          "faults": (faults, "Faults, 10 us each step of the device"),
+         "crowd": (crowd, "Faults of many at once, 10 us each step of the device"),
          "invalidation": (invalidation, "Invalidation, 10 us a UMR"),
          "chunks": (chunks, "Two CPUs: many chunks at once, 10 us a UMR"),
          "traffic": (traffic, "Traffic in memory that is there"),

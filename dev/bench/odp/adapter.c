@@ -4,6 +4,7 @@
  * qemu/hw/rdma/mlx5/mlx5_test.c's.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #define BAR		"/sys/class/infiniband/mlx5_0/device/resource4"
 #define SIZE		0x10000
+#define AHEAD		"/sys/module/ib_uverbs/parameters/odp_ahead"
 #define NAME_LEN	32
 
 enum {			/* in words of 8 bytes */
@@ -82,4 +84,13 @@ void adapter_delay(uint64_t ns)
 	adapter_set("umr-delay", ns);
 	adapter_set("fault-delay", ns);
 	adapter_set("resume-delay", ns);
+}
+
+/* Whether a fault brings in more than it is asked for; stock has nothing of the kind. */
+void driver_ahead(bool on)
+{
+	FILE *file = fopen(AHEAD, "w");
+
+	if (file && (fprintf(file, "%lu", on ? BLOCK / PAGE : 0) < 0 || fclose(file)))
+		die(AHEAD ": %m");
 }

@@ -49,6 +49,7 @@ uint64_t adapter_count(const char *counter);
 uint64_t adapter_faults(void);
 void adapter_set(const char *knob, uint64_t value);
 void adapter_delay(uint64_t ns);
+void driver_ahead(bool on);
 
 /* rdma.c */
 struct lane {
@@ -99,6 +100,7 @@ long kernel_memory(void);
 void measure_registration(struct bench *b);
 void measure_deregistration(struct bench *b);
 void measure_faults(struct bench *b);
+void measure_crowd(struct bench *b);
 void measure_invalidation(struct bench *b);
 void measure_chunks(struct bench *b);
 void measure_traffic(struct bench *b);

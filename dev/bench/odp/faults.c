@@ -111,14 +111,16 @@ static void stream(struct bench *b, const struct region *r, const size_t *offset
 }
 
 /* A round more, first, in which everything is touched once; it does not count. */
-static void measure_sequential(struct bench *b, enum page_kind kind, const char *name)
+static void measure_sequential(struct bench *b, enum page_kind kind, bool touch,
+			       const char *name)
 {
 	struct region r = region_map((ROUNDS + 1) * ROUND, kind);
 	size_t offsets[CHAIN * CHAINS], at = 0;
 	int i, round;
 
 	region_register(b, &r, true);
-	region_touch(&r, r.len, PAGE);
+	if (touch)
+		region_touch(&r, r.len, PAGE);
 	for (round = -1; round < ROUNDS; round++) {
 		for (i = 0; i < CHAIN * CHAINS; i++, at += PAGE)
 			offsets[i] = at;
@@ -172,12 +174,40 @@ static void measure_first_use(struct bench *b)
 	region_unmap(&r);
 }
 
-static void measure_instructions(struct bench *b)
+/* Two connections, page by page in turn, each in its half of the region. */
+static void measure_streams(struct bench *b)
 {
+	struct region r = region_map(2 * ROUND, SMALL_PAGES);
+	struct lane other;
+	uint64_t faults;
+	size_t at, far;
+
+	lane_open(b, &other);
+	region_register(b, &r, true);
+	region_touch(&r, r.len, PAGE);
+	faults = adapter_faults();
+	for (at = 0; at < ROUND; at += PAGE) {
+		far = ROUND + at;
+		lane_pages(b, &b->lane, IBV_WR_RDMA_WRITE, &r, &at, 1);
+		lane_pages(b, &other, IBV_WR_RDMA_WRITE, &r, &far, 1);
+		check_written(b, &r, &at, 1);
+		check_written(b, &r, &far, 1);
+	}
+	report((adapter_faults() - faults) / (double)(2 * ROUND / PAGE), "fault.streams.faults.0");
+	region_deregister(&r);
+	region_unmap(&r);
+}
+
+/* What single faults cost: of small pages, none of which comes with another, and of huge. */
+static void measure_alone(struct bench *b)
+{
+	driver_ahead(false);
+	measure_sequential(b, SMALL_PAGES, true, "alone");
 	adapter_delay(0);
-	measure_sequential(b, SMALL_PAGES, "sequential.insns");
-	measure_sequential(b, HUGE_PAGES, "huge.insns");
+	measure_sequential(b, SMALL_PAGES, true, "alone.insns");
+	measure_sequential(b, HUGE_PAGES, true, "huge.insns");
 	adapter_delay(DELAY);
+	driver_ahead(true);
 }
 
 /* All kinds of access: the peer's are checked above, these are our own. */
@@ -219,9 +249,11 @@ void measure_faults(struct bench *b)
 	measure_single(b);
 	measure_sparse(b, false, 64 * MIB, "sparse");
 	measure_sparse(b, true, GIB, "implicit");
-	measure_sequential(b, SMALL_PAGES, "sequential");
+	measure_sequential(b, SMALL_PAGES, true, "sequential");
+	measure_sequential(b, SMALL_PAGES, false, "untouched");
+	measure_streams(b);
 	measure_random(b);
 	measure_first_use(b);
-	measure_sequential(b, HUGE_PAGES, "huge");
-	measure_instructions(b);
+	measure_sequential(b, HUGE_PAGES, true, "huge");
+	measure_alone(b);
 }

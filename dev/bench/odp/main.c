@@ -17,6 +17,7 @@ static const struct {
 	{ "registration", measure_registration },
 	{ "deregistration", measure_deregistration },
 	{ "faults", measure_faults },
+	{ "crowd", measure_crowd },
 	{ "invalidation", measure_invalidation },
 	{ "chunks", measure_chunks },
 	{ "traffic", measure_traffic },

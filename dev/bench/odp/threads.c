@@ -115,9 +115,11 @@ void measure_threads(struct bench *b)
 	lane_open(b, &workers[1].lane);
 	adapter_delay(0);
 	adapter_set("umr-delay", UMR_DELAY);
+	driver_ahead(false);
 	measure_workers(b, workers, 1, 1, "one");
 	measure_workers(b, workers, 2, 1, "same");
 	measure_workers(b, workers, 2, 2, "two");
+	driver_ahead(true);
 }
 
 static void run_on(int cpu)

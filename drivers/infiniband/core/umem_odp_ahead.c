@@ -24,6 +24,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/hash.h>
+#include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
@@ -33,7 +34,7 @@
 #include "umem_odp.h"
 
 /* A region keeps sets of runs, hashed by where they go on. */
-#define ODP_SETS_SHIFT	3
+#define ODP_SETS	8
 #define ODP_SET_RUNS	4
 /* The fault of a run that is the first to bring pages in ahead. */
 #define ODP_RUN_FAULTS	3
@@ -51,7 +52,7 @@
 struct ib_odp_runs {
 	spinlock_t lock;	/* all else */
 	unsigned int turn;
-	struct ib_odp_run sets[1 << ODP_SETS_SHIFT][ODP_SET_RUNS];
+	struct ib_odp_run sets[ODP_SETS][ODP_SET_RUNS];
 };
 
 unsigned int ib_odp_ahead = IB_ODP_CHUNK_PAGES;
@@ -61,7 +62,7 @@ MODULE_PARM_DESC(odp_ahead,
 
 static struct ib_odp_run *runs_set(struct ib_odp_runs *runs, unsigned long next)
 {
-	return runs->sets[hash_long(next >> PAGE_SHIFT, ODP_SETS_SHIFT)];
+	return runs->sets[hash_long(next >> PAGE_SHIFT, ilog2(ODP_SETS))];
 }
 
 /* Take the run that goes on here out, if there is one. */
@@ -201,9 +202,10 @@ static bool memcg_has_room(struct mem_cgroup *memcg, unsigned long nr)
  * Nothing is reclaimed and no process is killed for the sake of such memory.
  *
  * Context: any.
+ * Return: true if there is much more than that.
  */
 bool ib_odp_ahead_has_room(struct mem_cgroup *memcg, unsigned long nr)
 {
 	nr *= ODP_AHEAD_SPARE;
-	return si_mem_available() > (long)nr && memcg_has_room(memcg, nr);
+	return !nr || (si_mem_available() > (long)nr && memcg_has_room(memcg, nr));
 }

@@ -50,27 +50,29 @@ static unsigned int ahead_fault(struct ahead_test *t, unsigned int page, unsigne
 	return mapped;
 }
 
-#define EXPECT_MAPPED(_t, _nr, _page, _flags)						\
-	KUNIT_EXPECT_EQ_MSG((_t)->test, _nr, ahead_fault(_t, _page, 1, _flags),		\
-			    "the fault at page %u", _page)
+static void expect_mapped(struct ahead_test *t, unsigned int nr, unsigned int page,
+			  unsigned int flags)
+{
+	KUNIT_EXPECT_EQ_MSG(t->test, nr, ahead_fault(t, page, 1, flags), "page %u", page);
+}
 
-#define EXPECT_COUNTS(_t, _faults, _prefetch)						\
-do {											\
-	KUNIT_EXPECT_EQ((_t)->test, _faults, atomic64_read(&(_t)->odp->stats.faults));	\
-	KUNIT_EXPECT_EQ((_t)->test, _prefetch, atomic64_read(&(_t)->odp->stats.prefetch)); \
-} while (0)
+static void expect_counts(struct ahead_test *t, unsigned int faults, unsigned int prefetch)
+{
+	KUNIT_EXPECT_EQ(t->test, faults, atomic64_read(&t->odp->stats.faults));
+	KUNIT_EXPECT_EQ(t->test, prefetch, atomic64_read(&t->odp->stats.prefetch));
+}
 
 /* From the third on, each fault brings as many more as the run has had. */
 static void a_run_doubles(struct kunit *test)
 {
 	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 
-	EXPECT_MAPPED(&t, 1, 0, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 2, 1, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 5, 2, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 11, 5, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 23, 11, IB_ODP_FAULT_WRITE);
-	EXPECT_COUNTS(&t, 5, 18);
+	expect_mapped(&t, 1, 0, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 2, 1, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 5, 2, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 11, 5, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 23, 11, IB_ODP_FAULT_WRITE);
+	expect_counts(&t, 5, 18);
 	ahead_end(&t);
 }
 
@@ -89,7 +91,7 @@ static void a_run_goes_on_in_the_next_chunk(struct kunit *test)
 	}
 	/* 1, 2, 5, 11, 23, 47, 95, 191, 383, 512; and the second chunk. */
 	KUNIT_EXPECT_EQ(test, 11, faults);
-	EXPECT_COUNTS(&t, faults, TEST_PAGES - faults);
+	expect_counts(&t, faults, TEST_PAGES - faults);
 	ahead_end(&t);
 }
 
@@ -101,7 +103,7 @@ static void random_access_gets_nothing(struct kunit *test)
 	/* All pages in an order in which none follows another. */
 	for (i = 0; i < TEST_PAGES; i++)
 		ahead_fault(&t, i * 387 % TEST_PAGES, 1, IB_ODP_FAULT_WRITE);
-	EXPECT_COUNTS(&t, TEST_PAGES, 0);
+	expect_counts(&t, TEST_PAGES, 0);
 	ahead_end(&t);
 }
 
@@ -115,16 +117,16 @@ static void runs_do_not_disturb_each_other(struct kunit *test)
 		ahead_fault(&t, runs[i], 1, 0);
 	for (i = 0; i < ARRAY_SIZE(runs); i++)
 		ahead_fault(&t, runs[i] + 1, 1, 0);
-	EXPECT_COUNTS(&t, 8, 0);
+	expect_counts(&t, 8, 0);
 	for (i = 0; i < ARRAY_SIZE(runs); i++)
 		ahead_fault(&t, runs[i] + 2, 1, 0);
-	EXPECT_COUNTS(&t, 12, 8);
+	expect_counts(&t, 12, 8);
 	for (i = 0; i < 20; i++)
 		ahead_fault(&t, 900 + i * 7 % 20 * 5, 1, 0);
-	EXPECT_COUNTS(&t, 32, 8);
+	expect_counts(&t, 32, 8);
 	for (i = 0; i < ARRAY_SIZE(runs); i++)
 		ahead_fault(&t, runs[i] + 5, 1, 0);
-	EXPECT_COUNTS(&t, 36, 28);
+	expect_counts(&t, 36, 28);
 	ahead_end(&t);
 }
 
@@ -137,12 +139,12 @@ static void parts_of_an_access_are_no_run(struct kunit *test)
 	ahead_fault(&t, 0, 1, 0);
 	for (i = 1; i < 10; i++)
 		ahead_fault(&t, i, 1, IB_ODP_FAULT_PART);
-	EXPECT_COUNTS(&t, 10, 0);
+	expect_counts(&t, 10, 0);
 	/* The next access begins where this one ends, and the next one: that is a run. */
 	ahead_fault(&t, 10, 1, 0);
-	EXPECT_COUNTS(&t, 11, 0);
+	expect_counts(&t, 11, 0);
 	ahead_fault(&t, 11, 1, 0);
-	EXPECT_COUNTS(&t, 12, 11);
+	expect_counts(&t, 12, 11);
 	ahead_end(&t);
 }
 
@@ -151,10 +153,10 @@ static void a_run_ends_with_the_mapping(struct kunit *test)
 	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(t.addr + 3 * PAGE_SIZE, PAGE_SIZE));
-	EXPECT_MAPPED(&t, 1, 0, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 2, 1, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 3, 2, IB_ODP_FAULT_WRITE);
-	EXPECT_COUNTS(&t, 3, 0);
+	expect_mapped(&t, 1, 0, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 2, 1, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 3, 2, IB_ODP_FAULT_WRITE);
+	expect_counts(&t, 3, 0);
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(t.odp, t.addr + 3 * PAGE_SIZE,
 							PAGE_SIZE, IB_ODP_FAULT_WRITE));
 	ahead_end(&t);
@@ -176,10 +178,10 @@ static void what_may_not_be_written_is_not_ahead(struct kunit *test)
 	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 
 	KUNIT_ASSERT_EQ(test, 0, ahead_protect(&t, 4, 1, PROT_READ));
-	EXPECT_MAPPED(&t, 1, 0, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 2, 1, IB_ODP_FAULT_WRITE);
-	EXPECT_MAPPED(&t, 4, 2, IB_ODP_FAULT_WRITE);
-	EXPECT_COUNTS(&t, 3, 1);
+	expect_mapped(&t, 1, 0, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 2, 1, IB_ODP_FAULT_WRITE);
+	expect_mapped(&t, 4, 2, IB_ODP_FAULT_WRITE);
+	expect_counts(&t, 3, 1);
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(t.odp, t.addr + 4 * PAGE_SIZE,
 							PAGE_SIZE, IB_ODP_FAULT_WRITE));
 	ahead_end(&t);
@@ -217,12 +219,12 @@ static void nothing_is_ahead_when_told_so(struct kunit *test)
 	ib_odp_ahead = 0;
 	for (i = 0; i < 20; i++)
 		ahead_fault(&t, i, 1, 0);
-	EXPECT_COUNTS(&t, 20, 0);
+	expect_counts(&t, 20, 0);
 	ib_odp_ahead = 4;
 	for (i = 20; i < 22; i++)
 		ahead_fault(&t, i, 1, 0);
-	EXPECT_MAPPED(&t, 25, 22, 0);
-	EXPECT_MAPPED(&t, 30, 25, 0);
+	expect_mapped(&t, 25, 22, 0);
+	expect_mapped(&t, 30, 25, 0);
 	ahead_end(&t);
 }
 
@@ -233,7 +235,7 @@ static void prefetch_is_no_run(struct kunit *test)
 
 	for (i = 0; i < 10; i++)
 		ahead_fault(&t, i, 1, IB_ODP_FAULT_PREFETCH);
-	EXPECT_COUNTS(&t, 0, 10);
+	expect_counts(&t, 0, 10);
 	ahead_end(&t);
 }
 

@@ -151,7 +151,7 @@ int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, struct mlx5_odp_fault *fault)
 /* odp_xlt.c */
 extern const struct ib_umem_odp_ops mlx5_odp_ops;
 
-int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill);
+int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill, unsigned long start, unsigned long end);
 int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end);
 int mlx5_odp_fill_end(struct mlx5_odp_fill *fill, int ret);
@@ -160,6 +160,7 @@ void mlx5_odp_fill_free(struct mlx5_odp_fill *fill);
 /* odp_buffer.c */
 int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
 			unsigned int order);
+int mlx5_odp_buffer_try_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer);
 void mlx5_odp_buffer_put(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
 			 unsigned int order);
 void mlx5_odp_buffer_sync(struct mlx5_ib_dev *dev, const struct mlx5_odp_buffer *buffer,

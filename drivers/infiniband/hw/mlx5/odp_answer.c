@@ -11,8 +11,8 @@
  *	---------			--------------		---------
  *	bring pages, post UMR
  *	put the region, notify
- *					UMR is done: command
- *								command is done: free
+ *					UMR is done: answer
+ *								answered: free
  *
  * The region may end in between. It posts UMRs of its own then, which are executed after
  * those of the fault, and waits for them. What the fault still has is memory of its own

@@ -2,10 +2,11 @@
 /*
  * On-demand paging in mlx5: where the device reads translations from.
  *
- * A task that writes a page of translations owns a buffer until the UMR that reads it is
- * done. A task that writes an entry of a table of keys (odp_child.c) does not wait for
- * the UMR. So the device owns the slots for entries. A slot is used again when the last
- * UMR that read it is done. That is usually long ago, as there are as many slots as UMRs.
+ * Up to a page of translations is written to a buffer, which is allocated, and belongs to
+ * its task until the UMR that reads it is done. What fits into one granule, as most faults
+ * and every entry of a table of keys do, is written to a slot, which belongs to the device
+ * and stays mapped for it. A slot is used again when the last UMR that read it is done.
+ * That is usually long ago, as there are as many slots as UMRs.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -13,6 +14,22 @@
 #include "umr.h"
 
 /* ---- buffers ---- */
+
+static int odp_buffer_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
+			    unsigned int order, gfp_t gfp)
+{
+	struct device *device = dev->mdev->device;
+
+	buffer->mtts = (void *)__get_free_pages(gfp, order);
+	if (!buffer->mtts)
+		return -ENOMEM;
+	buffer->dma = dma_map_single(device, buffer->mtts, PAGE_SIZE << order, DMA_TO_DEVICE);
+	if (!dma_mapping_error(device, buffer->dma))
+		return 0;
+	free_pages((unsigned long)buffer->mtts, order);
+	buffer->mtts = NULL;
+	return -ENOMEM;
+}
 
 /**
  * mlx5_odp_buffer_get() - allocate pages that the device reads translations from
@@ -26,17 +43,20 @@
 int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
 			unsigned int order)
 {
-	struct device *device = dev->mdev->device;
+	return odp_buffer_alloc(dev, buffer, order, GFP_KERNEL);
+}
 
-	buffer->mtts = (void *)__get_free_pages(GFP_KERNEL, order);
-	if (!buffer->mtts)
-		return -ENOMEM;
-	buffer->dma = dma_map_single(device, buffer->mtts, PAGE_SIZE << order, DMA_TO_DEVICE);
-	if (!dma_mapping_error(device, buffer->dma))
-		return 0;
-	free_pages((unsigned long)buffer->mtts, order);
-	buffer->mtts = NULL;
-	return -ENOMEM;
+/**
+ * mlx5_odp_buffer_try_get() - allocate a page where memory must not be waited for
+ * @dev: the device
+ * @buffer: set to the page, whose content is undefined
+ *
+ * Context: any.
+ * Return: 0; -ENOMEM.
+ */
+int mlx5_odp_buffer_try_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer)
+{
+	return odp_buffer_alloc(dev, buffer, 0, GFP_NOWAIT | __GFP_NOWARN);
 }
 
 /**
@@ -73,14 +93,14 @@ void mlx5_odp_buffer_sync(struct mlx5_ib_dev *dev, const struct mlx5_odp_buffer 
 					 DMA_TO_DEVICE);
 }
 
-/* ---- slots for entries of tables of keys ---- */
+/* ---- slots of a granule ---- */
 
-/* Of a page, each for entries that are written together. */
+/* Of a page, each for translations that are written together. */
 #define ODP_SLOT_BYTES		MLX5_UMR_FLEX_ALIGNMENT
 #define ODP_SLOTS		(PAGE_SIZE / ODP_SLOT_BYTES)
 
 /**
- * struct mlx5_odp_slots - entries that UMRs are writing
+ * struct mlx5_odp_slots - granules that UMRs are writing
  * @lock: held while one is filled and posted
  * @buffer: the page
  * @next: the slot that is used next

@@ -57,7 +57,7 @@ static int odp_fault_chunk(struct mlx5_odp_fill *fill, unsigned long start,
 	struct mlx5_odp_child *child;
 	int ret;
 
-	ret = mlx5_odp_fill_ready(fill);
+	ret = mlx5_odp_fill_ready(fill, start, end);
 	if (ret)
 		return ret;
 	if (!mr->odp_has_children)

@@ -128,17 +128,22 @@ static_assert(IB_ODP_ENTRY_READ == MLX5_IB_MTT_READ);
 static_assert(IB_ODP_ENTRY_WRITE == MLX5_IB_MTT_WRITE);
 
 /**
- * mlx5_odp_fill_ready() - have what it takes to tell the device of a chunk
+ * mlx5_odp_fill_ready() - have what it takes to tell the device of a part of a chunk
  * @fill: only @fill->dev is set, the first time
+ * @start: first address of the part
+ * @end: behind the last one
  *
  * Context: sleeps; not under a chunk's lock: this allocates.
  * Return: 0; -ENOMEM. In either case mlx5_odp_fill_end() is called in the end.
  */
-int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill)
+int mlx5_odp_fill_ready(struct mlx5_odp_fill *fill, unsigned long start, unsigned long end)
 {
 	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
 
-	return buffer->mtts ? 0 : mlx5_odp_buffer_get(fill->dev, buffer, 0);
+	/* For a granule there are slots. */
+	if (buffer->mtts || start >> PAGE_SHIFT == (end - 1) >> PAGE_SHIFT)
+		return 0;
+	return mlx5_odp_buffer_get(fill->dev, buffer, 0);
 }
 
 static int odp_fill_wait(struct mlx5_odp_fill *fill)
@@ -166,42 +171,74 @@ static void odp_fill_mtts(const struct ib_odp_chunk *chunk, const struct odp_xlt
 	memset(mtts + before + nr, 0, (all - before - nr) * sizeof(*mtts));
 }
 
+/* Both return how the one before ended. */
+static int odp_fill_slot(struct mlx5_odp_fill *fill, const struct ib_odp_chunk *chunk,
+			 const struct odp_xlt *xlt)
+{
+	struct mlx5_ib_dev *dev = fill->dev;
+	int ret = odp_fill_wait(fill);
+	dma_addr_t dma;
+	__be64 *mtts = mlx5_odp_slot_get(dev, &dma);
+
+	odp_fill_mtts(chunk, xlt, mtts);
+	mlx5_odp_slot_sync(dev, dma);
+	fill->nr = mlx5r_umr_post_xlt(dev, xlt->mmkey, dma, xlt->length, xlt->offset,
+				      &fill->result);
+	mlx5_odp_slot_put(dev, fill->nr);
+	return ret;
+}
+
+static int odp_fill_buffer(struct mlx5_odp_fill *fill, const struct ib_odp_chunk *chunk,
+			   const struct odp_xlt *xlt)
+{
+	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
+	struct device *device = fill->dev->mdev->device;
+	int ret;
+
+	dma_sync_single_for_cpu(device, buffer->dma, xlt->length, DMA_TO_DEVICE);
+	odp_fill_mtts(chunk, xlt, buffer->mtts);
+	dma_sync_single_for_device(device, buffer->dma, xlt->length, DMA_TO_DEVICE);
+	ret = odp_fill_wait(fill);
+	fill->nr = mlx5r_umr_post_xlt(fill->dev, xlt->mmkey, buffer->dma, xlt->length,
+				      xlt->offset, &fill->result);
+	fill->turn = !fill->turn;
+	return ret;
+}
+
+/* Has more come than there is a slot for, and is there memory to tell of that? */
+static bool odp_fill_has_buffer(struct mlx5_odp_fill *fill)
+{
+	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
+
+	return buffer->mtts || !mlx5_odp_buffer_try_get(fill->dev, buffer);
+}
+
 /**
- * mlx5_odp_fill_chunk() - tell the device of a part of a chunk, or of all of a
- *	huge page
+ * mlx5_odp_fill_chunk() - tell the device of a part of a chunk, and of what came with it
  * @fill: ready
  * @mmkey: the key whose table has the chunk
  * @chunk: locked
  * @start: first address
  * @end: behind the last one
  *
- * Context: sleeps; allocates nothing.
+ * Context: sleeps; waits for no memory.
  * Return: 0; -EIO and others if the device failed the one before this.
  */
 int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
 {
-	struct mlx5_odp_buffer *buffer = &fill->buffers[fill->turn];
-	struct mlx5_ib_dev *dev = fill->dev;
-	struct device *device = dev->mdev->device;
-	struct odp_xlt xlt;
+	struct odp_xlt part = odp_xlt(fill->mr, mmkey, start, end), all;
 	int ret;
 
-	if (chunk->huge) {
-		start = ib_odp_chunk_start(chunk);
-		end = ib_odp_chunk_end(chunk);
-	} else {
-		end = max(end, chunk->fault_end);
-	}
-	xlt = odp_xlt(fill->mr, mmkey, start, end);
-	dma_sync_single_for_cpu(device, buffer->dma, xlt.length, DMA_TO_DEVICE);
-	odp_fill_mtts(chunk, &xlt, buffer->mtts);
-	dma_sync_single_for_device(device, buffer->dma, xlt.length, DMA_TO_DEVICE);
-	ret = odp_fill_wait(fill);
-	fill->nr = mlx5r_umr_post_xlt(dev, xlt.mmkey, buffer->dma, xlt.length, xlt.offset,
-				      &fill->result);
+	if (chunk->huge)
+		all = odp_xlt(fill->mr, mmkey, ib_odp_chunk_start(chunk), ib_odp_chunk_end(chunk));
+	else
+		all = odp_xlt(fill->mr, mmkey, start, max(end, chunk->fault_end));
+	if (all.length > MLX5_UMR_FLEX_ALIGNMENT && odp_fill_has_buffer(fill))
+		ret = odp_fill_buffer(fill, chunk, &all);
+	else
+		ret = odp_fill_slot(fill, chunk, &part);
 	fill->posted = true;
-	fill->turn = !fill->turn;
 	return ret;
 }
 

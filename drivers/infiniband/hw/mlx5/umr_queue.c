@@ -52,7 +52,7 @@
  *
  * Everything that may have advanced @q->done unlocks by this.
  */
-void umrq_unlock(struct mlx5r_umrq *q)
+void umrq_unlock(struct mlx5r_umrq *q) __releases(&q->lock)
 {
 	struct mlx5r_umr_notice *notice, *next;
 	LIST_HEAD(past);

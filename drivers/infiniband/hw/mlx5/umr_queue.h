@@ -97,7 +97,7 @@ struct mlx5r_umrq {
 void umr_end(struct umr *umr, int ret);
 void umrq_end_lost(struct mlx5r_umrq *q);
 void umr_submit(struct umr *umr);
-void umrq_unlock(struct mlx5r_umrq *q);
+void umrq_unlock(struct mlx5r_umrq *q) __releases(&q->lock);
 void umrq_kill(struct mlx5r_umrq *q, const char *why);
 
 /* umr_recovery.c */

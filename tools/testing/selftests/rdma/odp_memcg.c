@@ -22,6 +22,8 @@
 #define LEN	(NR * ODP_CHUNK)
 /* At least an entry of 8 bytes for each page of a chunk. */
 #define BYTES	(NR * 512 * 8)
+/* Pages that are written in order. */
+#define IN_ORDER	400L
 
 static int put_text(const char *path, const char *text)
 {
@@ -111,14 +113,30 @@ TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
 	ASSERT_NE(NULL, self->mr);
 }
 
-TEST_F(memcg, limit_of_the_owner_holds)
+/* The first pages in order; the first status that is not success. */
+static int write_in_order(FIXTURE_DATA(memcg) *self)
 {
-	long limit = group_bytes("kernel") + group_bytes("anon") + (long)BYTES / 2;
+	unsigned long i;
+	int status = IBV_WC_SUCCESS;
+
+	for (i = 0; i < IN_ORDER && status == IBV_WC_SUCCESS; i++)
+		status = odp_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->local, self->local_mr,
+				  64, self->mem + i * 4096, self->mr);
+	return status;
+}
+
+/*
+ * Run @fn in a process that is allowed @more bytes than the group has; its status as
+ * waitpid() has it. A child, since the limit is enforced by killing a process of the group.
+ */
+static int run_limited(struct __test_metadata *_metadata, FIXTURE_DATA(memcg) *self, long more,
+		       int (*fn)(FIXTURE_DATA(memcg) *self))
+{
+	long limit = group_bytes("kernel") + group_bytes("anon") + more;
 	int status;
 	pid_t pid;
 
 	ASSERT_EQ(0, put_text(GROUP "/memory.swap.max", "0"));
-	/* A child, since the limit is enforced by killing a process of the group. */
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -134,17 +152,30 @@ TEST_F(memcg, limit_of_the_owner_holds)
 		    put_text("/proc/self/oom_score_adj", "1000") ||
 		    put_number(GROUP "/memory.max", limit + (1 << 20)))
 			_exit(3);
-		_exit(read_all(&child) == IBV_WC_SUCCESS ? 0 : 1);
+		_exit(fn(&child) == IBV_WC_SUCCESS ? 0 : 1);
 	}
 	/* Out of the way: the one to be killed is the child. */
 	ASSERT_EQ(0, put_text(ROOT "/cgroup.procs", "0"));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	/* Its reads failed, or it was killed; not: it went beyond its limit. */
-	EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL :
-		    WEXITSTATUS(status) == 1);
 	TH_LOG("status %#x, %ld kills", status,
 	       odp_proc_number(GROUP "/memory.events", "oom_kill"));
 	ASSERT_EQ(0, put_text(GROUP "/memory.max", "max"));
+	return status;
+}
+
+TEST_F(memcg, limit_of_the_owner_holds)
+{
+	int status = run_limited(_metadata, self, (long)BYTES / 2, read_all);
+
+	/* Its reads failed, or it was killed; not: it went beyond its limit. */
+	EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL :
+		    WEXITSTATUS(status) == 1);
+}
+
+/* There is room for what the device writes, and not for as much again ahead of that. */
+TEST_F(memcg, what_comes_ahead_stays_below_the_limit)
+{
+	EXPECT_EQ(0, run_limited(_metadata, self, IN_ORDER * 4096, write_in_order));
 }
 
 TEST_HARNESS_MAIN
