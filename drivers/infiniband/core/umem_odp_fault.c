@@ -12,8 +12,8 @@
  * Before anything is faulted in, the mappings are looked at. Some memory is not for
  * devices, whatever hmm_range_fault() says of it. Of other memory user space decides
  * how long a fault takes: the daemon of a FUSE file system, the handler of a
- * userfaultfd. Where the caller cannot wait for these, only what is mapped already is
- * taken; umem_odp_populate.c has the other way.
+ * userfaultfd. Of that, only what is mapped already is taken. A caller that can wait
+ * has it mapped first, without the mmap_lock; umem_odp_populate.c is for the others.
  *
  * Memory that the device never touched has no chunk, and is never in the way of
  * the OOM reaper.
@@ -85,8 +85,7 @@ static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 			break;
 		case HMM_VMA_UNBOUNDED:
 			fault->present = true;
-			if (vma->vm_start < needed_end)
-				fault->look = fault->flags & IB_ODP_FAULT_PROMPT;
+			fault->look |= vma->vm_start < needed_end;
 			break;
 		case HMM_VMA_REFUSED:
 			if (vma->vm_start < needed_end || vma->vm_start <= hmm->start)
@@ -142,6 +141,16 @@ static int fault_bring(struct ib_odp_fault *fault)
 	return 0;
 }
 
+/* After a look: is all there that is needed, and if not, can it be? */
+static int fault_judge(const struct ib_odp_fault *fault)
+{
+	unsigned int found = fault_found(fault);
+
+	if (found >= fault->needed)
+		return 0;
+	return fault->hmm.hmm_pfns[found] & HMM_PFN_ERROR ? -EFAULT : -EAGAIN;
+}
+
 static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
 	int ret;
@@ -156,10 +165,41 @@ static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 		ret = fault_bring(fault);
 	}
 	mmap_read_unlock(mm);
-	if (!ret && fault->look && fault_found(fault) < fault->needed)
-		return -EAGAIN;
+	if (!ret && fault->look)
+		ret = fault_judge(fault);
 	/* Of the process's own rights; -EPERM is for those of the region. */
 	return ret == -EPERM ? -EFAULT : ret;
+}
+
+/*
+ * Where user space decides how long it takes, have the process's pages faulted in as an
+ * access of its own would: the mmap_lock is dropped while the answer is waited for. So the
+ * owner can map and unmap memory meanwhile, and a userfaultfd gets its event.
+ */
+static int fault_await(const struct ib_odp_fault *fault, struct mm_struct *mm)
+{
+	unsigned int write = fault->flags & IB_ODP_FAULT_WRITE ? FAULT_FLAG_WRITE : 0;
+	unsigned long addr = fault->hmm.start, end = fault_needed_end(fault);
+	struct vm_area_struct *vma;
+	bool unlocked;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	while (!ret && addr < end) {
+		vma = vma_lookup(mm, addr);
+		/* That there is nothing is for the look to say. */
+		if (!vma || hmm_vma_use(vma, write) == HMM_VMA_REFUSED)
+			break;
+		if (hmm_vma_use(vma, write) == HMM_VMA_PROMPT) {
+			addr = vma->vm_end;
+			continue;
+		}
+		ret = fixup_user_fault(mm, addr, write | FAULT_FLAG_REMOTE, &unlocked);
+		addr += PAGE_SIZE;
+	}
+	mmap_read_unlock(mm);
+	return ret;
 }
 
 /* One attempt. On success the chunk is locked; -EBUSY to try again. */
@@ -194,11 +234,20 @@ static int chunk_fault_once(struct ib_odp_chunk *chunk, struct ib_odp_fault *fau
 
 static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fault)
 {
-	unsigned long limit = jiffies + ODP_FAULT_TIMEOUT;
+	bool prompt = fault->flags & IB_ODP_FAULT_PROMPT;
+	unsigned long limit = jiffies + ODP_FAULT_TIMEOUT, began;
 	int ret;
 
 	for (;;) {
+		began = jiffies;
+		ret = prompt ? 0 : fault_await(fault, chunk->odp->umem.owning_mm);
+		if (ret)
+			return ret;
+		limit += jiffies - began;
 		ret = chunk_fault_once(chunk, fault);
+		/* What was there has gone again. */
+		if (ret == -EAGAIN && !prompt)
+			ret = -EBUSY;
 		if (ret != -EBUSY)
 			return ret;
 		/* Perhaps by what it did ahead itself: that pages are copied is announced. */

@@ -2,12 +2,11 @@
 /*
  * User memory that is paged on demand: faults that take as long as user space wants.
  *
- * A page of a FUSE file is there when the file system's daemon has answered, and that
- * may be never; the same holds for memory with a userfaultfd, and for any memory while
- * another thread of the process waits to write the mmap_lock behind such a fault. The
- * sleep cannot be ended from outside. What must not happen is that others wait for it:
- * the end of a region or of a queue, the removal of a device, the traffic of other
- * processes.
+ * A page of a FUSE file is there when the file system's daemon has answered, and one with
+ * a userfaultfd when its handler has supplied it. That may be never, and the sleep cannot
+ * be ended from outside. What must not happen is that others wait for it: the owner's
+ * mmap() and munmap(), the end of a region or of a queue, the removal of a device, the
+ * traffic of other processes.
  *
  * So a driver asks for pages with IB_ODP_FAULT_PROMPT. If it is told -EAGAIN, it has
  * the range populated: a work item brings the pages in, on a workqueue that only the

@@ -295,20 +295,20 @@ TEST_F(error, regress_secret_memory_is_a_protection_error)
 	works_again(_metadata, self);
 }
 
-TEST_F(error, missing_userfaultfd_page_is_a_remote_access_error)
+/* Such a userfaultfd has no event for an access by the kernel or by a device. */
+TEST_F(error, missing_page_of_a_user_mode_userfaultfd_is_a_remote_access_error)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)self->mem, AREA },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 
 	if (fd < 0)
 		SKIP(return, "no userfaultfd: %s", strerror(errno));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_API, &api));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &reg));
-	/* The device's thread must not wait for a process. */
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, remote(self, IBV_WR_RDMA_WRITE, LEN));
 	ASSERT_EQ(0, close(fd));
 	works_again(_metadata, self);
