@@ -159,11 +159,10 @@ static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 	if (ret)
 		return ret;
 	fault->look = false;
+	fault_cut_ahead(fault, mm);
 	ret = fault_check(fault, mm);
-	if (!ret) {
-		fault_cut_ahead(fault, mm);
+	if (!ret)
 		ret = fault_bring(fault);
-	}
 	mmap_read_unlock(mm);
 	if (!ret && fault->look)
 		ret = fault_judge(fault);

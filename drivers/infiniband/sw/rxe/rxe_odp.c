@@ -102,15 +102,16 @@ static struct ib_odp_chunk *rxe_odp_fault(struct ib_umem_odp *odp, unsigned long
 /* The part of [addr, end) that is in the chunk of addr; returns its length. */
 static int rxe_odp_copy_chunk(struct ib_umem_odp *odp, unsigned long addr,
 			      unsigned long end, u8 *data,
-			      enum rxe_mr_copy_dir dir)
+			      enum rxe_mr_copy_dir dir, unsigned int flags)
 {
 	unsigned long start = addr;
 	struct ib_odp_chunk *chunk;
 	unsigned int bytes;
 
 	end = min(end, ib_umem_odp_chunk_end(odp, addr));
-	chunk = rxe_odp_fault(odp, addr, end,
-			      dir == RXE_TO_MR_OBJ ? IB_ODP_FAULT_WRITE : 0);
+	if (dir == RXE_TO_MR_OBJ)
+		flags |= IB_ODP_FAULT_WRITE;
+	chunk = rxe_odp_fault(odp, addr, end, flags);
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
 	for (; addr < end; addr += bytes, data += bytes) {
@@ -127,6 +128,7 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	unsigned long addr = rxe_odp_address(mr, iova);
+	unsigned int flags = 0;
 	unsigned long end;
 	int done;
 
@@ -134,9 +136,10 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length
 	if (check_add_overflow(addr, length, &end))
 		return -EFAULT;
 	while (addr < end) {
-		done = rxe_odp_copy_chunk(odp, addr, end, data, dir);
+		done = rxe_odp_copy_chunk(odp, addr, end, data, dir, flags);
 		if (done < 0)
 			return done;
+		flags = IB_ODP_FAULT_PART;
 		addr += done;
 		data += done;
 	}
