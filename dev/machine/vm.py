@@ -161,7 +161,9 @@ def cmdline(opts):
 def qemu_args(kernel, initrd, folder, opts, accel):
     share = os.path.join(folder, "share")
     os.makedirs(share, exist_ok=True)
-    cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt,-la57"
+    cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt"
+    # Page tables of five levels, where the kernel can have them, only if asked for.
+    cpu += "" if opts.get("la57") else ",-la57"
     args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *adapter_args(opts),
             "-smp", str(opts.get("smp") or 2), "-m", str(opts.get("mem") or "1G"),
             "-nodefaults", "-no-user-config", "-display", "none",

@@ -35,6 +35,7 @@ SCENARIOS = {
                              "cmd-delay=100000,wire-delay=20000,jitter=100000"}, TESTS),
     "memory": ({**TWO, "mlx5": "memory-scheme=on"}, TESTS),
     "iommu": ({**TWO, "iommu": True}, TESTS),
+    "levels": ({**TWO, "la57": True}, TESTS + "'*test_large* *Children*'"),
     "planted": ({"dev": "mlx5", "allow": "mlx5: DMA check: "}, f"bash {HERE}/scenarios/planted.sh"),
     "stalled": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/stalled.sh"),
     "rebind": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/rebind.sh"),
