@@ -60,6 +60,7 @@ static inline unsigned long mlx5_odp_addr(const struct mlx5_ib_mr *mr, u64 va)
 
 /**
  * struct mlx5_odp_table - all translations of a new key
+ * @mode: MLX5_MKC_ACCESS_MODE_MTT: they are pages; _KSM: keys
  * @start: first address that the key maps
  * @length: in bytes; 0: all addresses
  * @shift: log2 of the bytes that one translation maps
@@ -68,6 +69,7 @@ static inline unsigned long mlx5_odp_addr(const struct mlx5_ib_mr *mr, u64 va)
  *	its entries have no child
  */
 struct mlx5_odp_table {
+	unsigned int mode;
 	u64 start;
 	u64 length;
 	unsigned int shift;
@@ -171,13 +173,27 @@ void mlx5_odp_slot_put(struct mlx5_ib_dev *dev, unsigned long nr);
 struct mlx5_odp_slots *mlx5_odp_slots_create(struct mlx5_ib_dev *dev);
 void mlx5_odp_slots_destroy(struct mlx5_ib_dev *dev, struct mlx5_odp_slots *slots);
 
+/* What a region's key is when it is enabled. */
+static inline struct mlx5r_umr_key mlx5_odp_umr_key(const struct mlx5_ib_mr *mr, u64 start,
+						    u64 length)
+{
+	return (struct mlx5r_umr_key) {
+		.pd = mr->ibmr.pd,
+		.access = mr->access_flags,
+		.start = start,
+		.length = length,
+	};
+}
+
 /* odp_key.c */
 int mlx5_odp_key_create(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, int access,
 			unsigned int mode, unsigned int shift, u64 size);
-int mlx5_odp_key_enable(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
-			const struct mlx5_odp_table *table);
+int mlx5_odp_key_make(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey,
+		      const struct mlx5_odp_table *table);
 int mlx5_odp_null_key_create(struct mlx5_ib_mr *mr);
 void mlx5_odp_null_entry(struct mlx5_ib_mr *mr, struct mlx5_ksm *ksm, u64 va);
+
+/* odp_pool.c */
 int mlx5_odp_leaf_key_get(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool *parked);
 void mlx5_odp_leaf_key_enable(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool parked,
 			      u64 va, u64 length);
@@ -195,7 +211,11 @@ void mlx5_odp_child_put(struct mlx5_odp_child *child);
 struct mlx5_ib_mkey *mlx5_odp_child_key(struct mlx5_odp_child *child);
 struct mlx5_ib_mkey *mlx5_odp_leaf_key(struct mlx5_ib_mr *mr, u64 va);
 struct mlx5_ib_mr *mlx5_odp_child_region(struct mlx5_ib_mkey *mmkey);
+
+/* odp_retire.c */
 void mlx5_odp_reaped(struct ib_umem_odp *odp);
+
+/* odp_table.c */
 void mlx5_odp_children_init(struct mlx5_ib_mr *mr);
 int mlx5_odp_children_create(struct mlx5_ib_mr *mr);
 void mlx5_odp_children_close(struct mlx5_ib_mr *mr);

@@ -206,24 +206,16 @@ static bool odp_wants_children(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
 
 static int odp_create_direct(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
 {
-	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
-	struct mlx5_odp_table table = {
+	const struct mlx5_odp_table table = {
+		.mode = MLX5_MKC_ACCESS_MODE_MTT,
 		.start = mr->ibmr.iova,
 		.length = mr->ibmr.length,
 		.shift = PAGE_SHIFT,
 		.size = ib_umem_odp_num_pages(odp) * sizeof(struct mlx5_mtt),
-		.same = dev->odp_pf_eq.zeros.dma,
+		.same = mr_to_mdev(mr)->odp_pf_eq.zeros.dma,
 	};
-	int ret;
 
-	ret = mlx5_odp_key_create(dev, &mr->mmkey, mr->access_flags, MLX5_MKC_ACCESS_MODE_MTT,
-				  table.shift, table.size);
-	if (ret)
-		return ret;
-	ret = mlx5_odp_key_enable(mr, &mr->mmkey, &table);
-	if (ret)
-		mlx5_core_destroy_mkey(dev->mdev, mr->mmkey.key);
-	return ret;
+	return mlx5_odp_key_make(mr, &mr->mmkey, &table);
 }
 
 /**
@@ -270,8 +262,8 @@ struct ib_mr *mlx5_ib_reg_odp_mr(struct ib_pd *pd, u64 start, u64 length, u64 io
 	return &mr->ibmr;
 
 out_key:
+	mlx5r_umr_destroy_mkey(dev, &mr->mmkey);
 	mlx5_ib_odp_free_keys(mr);
-	mlx5_core_destroy_mkey(dev->mdev, mr->mmkey.key);
 out_mr:
 	kfree(mr);
 out_umem:
