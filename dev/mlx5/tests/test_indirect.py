@@ -30,7 +30,8 @@ class Indirect(unittest.TestCase):
         where = {"o": (self.dmr.rkey, self.dst), "p": (self.pmr.rkey, self.pinned)}
         entries = [(PAGE, where[kind][0], where[kind][1].address + nr * PAGE)
                    for nr, kind in enumerate(kinds)]
-        self.made, key = self.far.indirect(entries, len(kinds) * PAGE, variant)
+        made, key = self.far.indirect(entries, len(kinds) * PAGE, variant)
+        self.addCleanup(made.close)         # before its domain
         return key
 
     def arrives(self, key, kinds):

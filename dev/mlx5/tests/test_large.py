@@ -102,6 +102,7 @@ class Bounds(LargeTest):
         self.assertEqual(self.near.write(self.smr, self.src.address, 2 * PAGE,
                                          buffer.address + at, window.rkey), e.IBV_WC_SUCCESS)
         self.assertEqual(buffer[at:at + 2 * PAGE], self.src[:2 * PAGE])
+        window.close()      # before its region
 
     def test_addresses_of_the_device_are_others(self):
         """By any number of pages, so parts begin anywhere in the process's memory."""

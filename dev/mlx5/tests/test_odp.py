@@ -300,6 +300,7 @@ class Kinds(OdpTest):
                                          self.dst.address + PAGE, window.rkey), e.IBV_WC_SUCCESS)
         self.assertGreater(self.since("faults-rdma"), 0)
         self.assertEqual(self.dst[PAGE:5 * PAGE], self.src[PAGE:5 * PAGE])
+        window.close()      # before its region
 
     def test_an_implicit_region_reaches_any_address(self):
         mr = self.far.implicit()

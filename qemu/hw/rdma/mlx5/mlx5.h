@@ -296,6 +296,10 @@ bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar);
 Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint32_t nr);
 void mlx5_umem_put(Mlx5Umem *umem);     /* NULL is fine */
 
+/* ---- mlx5_mkey ---- */
+/* Has that protection domain a key? */
+bool mlx5_mkey_of_pd(Mlx5Device *dev, uint32_t pdn);
+
 /* ---- mlx5_eq ---- */
 /* To the EQ that asked for this type of event; none: dropped. */
 void mlx5_event(Mlx5Device *dev, uint8_t type, uint8_t sub_type,

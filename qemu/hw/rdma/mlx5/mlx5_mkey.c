@@ -124,6 +124,56 @@ Mlx5Mkey *mlx5_mkey_find(Mlx5Device *dev, uint32_t key)
     return mlx5_table_get(&dev->mkeys, key >> 8);
 }
 
+/* ---- windows ---- */
+
+/*
+ * The driver makes a window by CREATE_MKEY: free, over keys, in its own name.
+ * An owner's key over keys (DEVX) is none, whatever UMRs write to it.
+ */
+static bool is_window(const Mlx5Mkey *mkey, const Mlx5Cmd *cmd)
+{
+    return !cmd->uid && MLX5_PRM_GET(mkc, mkey->mkc, free) &&
+           MLX5_PRM_GET(mkc, mkey->mkc, access_mode_1_0) ==
+           MLX5_MKC_ACCESS_MODE_KLMS;
+}
+
+static void unbind(Mlx5Mkey *window)
+{
+    Mlx5Mkey *region = mlx5_table_get(&window->dev->mkeys, window->bound);
+
+    if (region && region->nr_windows) {
+        region->nr_windows--;
+    }
+    window->bound = 0;
+}
+
+void mlx5_mkey_bind(Mlx5Mkey *mkey)
+{
+    struct mlx5_klm klm;
+    Mlx5Mkey *region;
+
+    if (!mkey->window) {
+        return;
+    }
+    unbind(mkey);
+    if (MLX5_PRM_GET(mkc, mkey->mkc, free) || mkey->xlt_bytes < sizeof(klm) ||
+        !mlx5_mkey_xlt_written(mkey, 0)) {
+        return;
+    }
+    mlx5_mkey_xlt_read(mkey, 0, &klm, sizeof(klm));
+    region = mlx5_mkey_find(mkey->dev, be32_to_cpu(klm.key));
+    /* Another domain's region cannot be used by it, nor be held. */
+    if (region && region != mkey &&
+        mlx5_mkey_key(region) == be32_to_cpu(klm.key) &&
+        MLX5_PRM_GET(mkc, region->mkc, pd) ==
+        MLX5_PRM_GET(mkc, mkey->mkc, pd)) {
+        region->nr_windows++;
+        mkey->bound = region->index;
+    }
+}
+
+/* ---- commands ---- */
+
 static void mkey_free(void *opaque)
 {
     Mlx5Mkey *mkey = opaque;
@@ -199,6 +249,7 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
         mkey_free(mkey);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
+    mkey->window = is_window(mkey, cmd);
     MLX5_PRM_SET(create_mkey_out, cmd->out, mkey_index, mkey->index);
     trace_mlx5_mkey_create(mkey->index, octos);
     return MLX5_CMD_STAT_OK;
@@ -207,11 +258,17 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_destroy_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t index = MLX5_PRM_GET(destroy_mkey_in, cmd->in, mkey_index);
+    Mlx5Mkey *mkey = mlx5_table_get(&dev->mkeys, index);
 
     trace_mlx5_mkey_destroy(index);
-    if (!mlx5_table_del(&dev->mkeys, index)) {
+    if (!mkey) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
+    if (mkey->nr_windows) {
+        return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
+    }
+    unbind(mkey);
+    mlx5_table_del(&dev->mkeys, index);
     /* The next key has its number: whoever still uses it meets a stranger. */
     dev->mkeys.next = index;
     return MLX5_CMD_STAT_OK;
@@ -236,6 +293,23 @@ uint8_t mlx5_query_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
                            MIN(cmd->out_len - head, mkey->xlt_bytes));
     }
     return MLX5_CMD_STAT_OK;
+}
+
+/* Any key counts, also one that is free. */
+bool mlx5_mkey_of_pd(Mlx5Device *dev, uint32_t pdn)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, dev->mkeys.objs);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Mlx5Mkey *mkey = value;
+
+        if (MLX5_PRM_GET(mkc, mkey->mkc, pd) == pdn) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void mlx5_mkey_init(Mlx5Device *dev)

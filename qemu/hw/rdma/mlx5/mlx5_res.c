@@ -105,7 +105,12 @@ uint8_t mlx5_alloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_dealloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->pds, MLX5_PRM_GET(dealloc_pd_in, cmd->in, pd));
+    uint32_t nr = MLX5_PRM_GET(dealloc_pd_in, cmd->in, pd);
+
+    if (mlx5_mkey_of_pd(dev, nr)) {
+        return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
+    }
+    return res_free(&dev->pds, nr);
 }
 
 uint8_t mlx5_alloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)

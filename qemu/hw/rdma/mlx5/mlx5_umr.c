@@ -197,6 +197,7 @@ static uint8_t umr_execute(Mlx5QP *qp, const uint8_t *wqe, size_t len)
         return MLX5_CQE_SYNDROME_LOCAL_PROT_ERR;
     }
     merge_context(mkey, umr + 1, be64_to_cpu(umr->mkey_mask));
+    mlx5_mkey_bind(mkey);
     trace_mlx5_umr(qp->qpn, key, be64_to_cpu(umr->mkey_mask),
                    be16_to_cpu(umr->xlt_octowords));
     return 0;
@@ -298,5 +299,6 @@ bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn)
         return false;
     }
     MLX5_PRM_SET(mkc, mkey->mkc, free, 1);
+    mlx5_mkey_bind(mkey);
     return true;
 }

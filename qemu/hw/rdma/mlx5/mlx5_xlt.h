@@ -31,6 +31,10 @@ struct Mlx5Mkey {
     GHashTable *xlt;
     uint32_t last_block;                /* lookup cache */
     uint8_t *last;
+    /* What destroying it would leave behind. */
+    bool window;                        /* a memory window of the driver's */
+    uint32_t bound;                     /* index of its region; 0: unbound */
+    unsigned nr_windows;                /* that are bound to it */
 };
 
 /* On whose behalf memory is accessed, and what that one may do. */
@@ -71,6 +75,8 @@ void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
 /* Did anybody write what is there?  Reading anything else is no error. */
 bool mlx5_mkey_xlt_written(const Mlx5Mkey *mkey, uint64_t off);
+/* Its context or translations have changed: is it bound, and to what? */
+void mlx5_mkey_bind(Mlx5Mkey *mkey);
 
 /* ---- mlx5_stale ---- */
 /* The key's translations at off are these now. */

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the adapter does not destroy while it is in use, and what the driver makes of
+that: an error for its owner, and nothing for others."""
+import os
+import unittest
+
+import pyverbs.enums as e
+from pyverbs.mr import MW, MWBind, MWBindInfo
+from pyverbs.pd import PD
+from pyverbs.pyverbs_error import PyverbsRDMAError
+
+from devx import IndirectKey, klm, open_device
+from mlx5ctl import Adapter
+from rdma import ODP, PAGE, Buffer, fences, ours, pair, pattern, provokes
+
+
+def closes(thing):
+    """False: the adapter keeps it."""
+    try:
+        thing.close()
+    except PyverbsRDMAError:
+        return False
+    return True
+
+
+class InUse(unittest.TestCase):
+    def setUp(self):
+        provokes(self, "mlx5_0")
+        self.adapter = Adapter("mlx5_0")
+        self.near, self.far = pair()
+        self.src, self.dst = Buffer(4 * PAGE), Buffer(4 * PAGE)
+        self.src[:] = pattern(self.src.length, 7)
+
+    def written(self):
+        smr, dmr = self.near.region(self.src), self.far.region(self.dst, ODP)
+        self.assertEqual(self.near.write(smr, self.src.address, self.src.length, self.dst.address,
+                                         dmr.rkey), e.IBV_WC_SUCCESS)
+        self.assertEqual(self.dst[:], self.src[:])
+
+    def test_a_region_ends_after_its_window(self):
+        mr = self.far.region(self.dst, ODP | e.IBV_ACCESS_MW_BIND)
+        window = self.far.window(mr, self.dst.address, PAGE)
+        refused = self.adapter["cmd-errors"]
+        # Stock's driver does not destroy a key that it can use again.
+        self.assertNotEqual(closes(mr), ours())
+        self.assertEqual(self.adapter["cmd-errors"] - refused, ours())
+        window.close()
+        self.assertTrue(closes(mr))
+        self.written()
+
+    def test_a_window_that_was_bound_to_another_region_keeps_that_one(self):
+        first = self.far.region(self.src, ODP | e.IBV_ACCESS_MW_BIND)
+        second = self.far.region(self.dst, ODP | e.IBV_ACCESS_MW_BIND)
+        window = self.far.window(first, self.src.address, PAGE)
+        info = MWBindInfo(second, self.dst.address, PAGE, e.IBV_ACCESS_REMOTE_WRITE)
+        self.far.qp.bind_mw(window, MWBind(info, e.IBV_SEND_SIGNALED))
+        self.assertEqual(self.far.status(), e.IBV_WC_SUCCESS)
+        self.assertTrue(closes(first))
+        self.assertNotEqual(closes(second), ours())
+        window.close()
+        self.assertTrue(closes(second))
+
+    def test_a_program_ends_whose_window_is_older_than_its_region(self):
+        """Its objects go in the reverse order, so the region is tried twice."""
+        before = fences()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                _, far = pair()
+                window = MW(far.pd, e.IBV_MW_TYPE_1)
+                mr = far.region(self.dst, ODP | e.IBV_ACCESS_MW_BIND)
+                info = MWBindInfo(mr, self.dst.address, PAGE, e.IBV_ACCESS_REMOTE_WRITE)
+                far.qp.bind_mw(window, MWBind(info, e.IBV_SEND_SIGNALED))
+                status = int(far.status() != e.IBV_WC_SUCCESS)
+            finally:
+                os._exit(status)
+        keys = self.adapter["keys"]
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertLessEqual(self.adapter["keys"], keys)
+        self.assertEqual(fences(), before)
+        self.written()
+
+    def test_a_domain_goes_after_its_last_key(self):
+        """Of a key that a program makes by a command of its own, the kernel does not know
+        that it has a domain."""
+        context = open_device("mlx5_0")
+        pd = PD(context)
+        key = IndirectKey(context, pd, klm(PAGE, 0x10000, 0) * 4, PAGE)
+        self.assertFalse(closes(pd))
+        key.object.close()
+        self.assertTrue(closes(pd))
+        self.written()
