@@ -9,10 +9,13 @@
 #define IB_UMEM_ODP_H
 
 #include <linux/bitmap.h>
+#include <linux/cleanup.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/refcount.h>
+#include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -239,6 +242,42 @@ static inline struct page *ib_odp_chunk_page(const struct ib_odp_chunk *chunk,
 		return nth_page((struct page *)(chunk->huge & ~IB_ODP_ENTRY_FLAGS), i);
 	return (struct page *)(chunk->entries[i] & ~IB_ODP_ENTRY_FLAGS);
 }
+
+/**
+ * struct ib_odp_charge - allocations are charged to the memory cgroup of a region's owner
+ * @memcg: of the owner
+ * @outer: what was charged before
+ *
+ * For whoever allocates something for a region, in any context: a fault runs in a worker,
+ * which has no memory cgroup of its own, and so does much that follows one. It counts for
+ * allocations with __GFP_ACCOUNT, from
+ *
+ *	CLASS(ib_odp_charge, charge)(odp);
+ *
+ * to the end of the block. An xarray needs XA_FLAGS_ACCOUNT besides. When the cgroup has
+ * reached its limit, an allocation reclaims its memory, may have a process of it killed,
+ * or fails with -ENOMEM.
+ */
+struct ib_odp_charge {
+	struct mem_cgroup *memcg;
+	struct mem_cgroup *outer;
+};
+
+static inline struct ib_odp_charge ib_odp_charge_begin(const struct ib_umem_odp *odp)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(odp->umem.owning_mm);
+
+	return (struct ib_odp_charge) { .memcg = memcg, .outer = set_active_memcg(memcg) };
+}
+
+static inline void ib_odp_charge_end(struct ib_odp_charge *charge)
+{
+	set_active_memcg(charge->outer);
+	mem_cgroup_put(charge->memcg);
+}
+
+DEFINE_CLASS(ib_odp_charge, struct ib_odp_charge, ib_odp_charge_end(&_T),
+	     ib_odp_charge_begin(odp), const struct ib_umem_odp *odp)
 
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
 

@@ -362,7 +362,7 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 	odp->ops = ops;
 	if (ops)
 		odp->skew = ib_umem_start(odp) & (ops->granule - 1);
-	xa_init(&odp->chunks);
+	xa_init_flags(&odp->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&odp->reap_list);
 	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
 	refcount_set(&odp->refs, 1);

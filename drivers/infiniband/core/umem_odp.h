@@ -7,10 +7,7 @@
 #ifndef _IB_CORE_UMEM_ODP_H
 #define _IB_CORE_UMEM_ODP_H
 
-#include <linux/cleanup.h>
 #include <linux/hmm.h>
-#include <linux/memcontrol.h>
-#include <linux/sched/mm.h>
 #include <rdma/ib_umem_odp.h>
 
 extern const struct mmu_interval_notifier_ops ib_odp_chunk_ops;
@@ -53,34 +50,6 @@ struct ib_odp_fault {
 	bool look;
 	bool present;
 };
-
-/**
- * struct ib_odp_charge - what a task allocates is charged to the owner of a region
- * @memcg: of the owner; a fault may run in a worker, which has none of its own
- * @outer: what was in force before
- *
- * From CLASS(ib_odp_charge, name)(odp) to the end of the block.
- */
-struct ib_odp_charge {
-	struct mem_cgroup *memcg;
-	struct mem_cgroup *outer;
-};
-
-static inline struct ib_odp_charge ib_odp_charge_begin(const struct ib_umem_odp *odp)
-{
-	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(odp->umem.owning_mm);
-
-	return (struct ib_odp_charge) { .memcg = memcg, .outer = set_active_memcg(memcg) };
-}
-
-static inline void ib_odp_charge_end(struct ib_odp_charge *charge)
-{
-	set_active_memcg(charge->outer);
-	mem_cgroup_put(charge->memcg);
-}
-
-DEFINE_CLASS(ib_odp_charge, struct ib_odp_charge, ib_odp_charge_end(&_T),
-	     ib_odp_charge_begin(odp), const struct ib_umem_odp *odp)
 
 unsigned long ib_odp_run_begin(struct ib_umem_odp *odp, unsigned long start,
 			       unsigned long end, unsigned int flags, struct ib_odp_run *run);

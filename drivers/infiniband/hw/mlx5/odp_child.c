@@ -261,6 +261,20 @@ static struct mlx5_odp_child *odp_child_make(struct mlx5_ib_mr *mr, enum mlx5_od
 	return child;
 }
 
+static struct mlx5_odp_child *odp_leaf_make(struct mlx5_ib_mr *mr, u64 va)
+{
+	CLASS(ib_odp_charge, charge)(to_ib_umem_odp(mr->umem));
+	struct mlx5_odp_child *child, *next, *bad;
+	LIST_HEAD(failed);
+
+	mutex_lock(&mr->odp_children_lock);
+	child = odp_child_make(mr, MLX5_ODP_LEAF, va, &failed);
+	mutex_unlock(&mr->odp_children_lock);
+	list_for_each_entry_safe(bad, next, &failed, gone)
+		odp_child_destroy(bad);
+	return child;
+}
+
 /**
  * mlx5_odp_child_get() - the leaf that an address is in, made if there is none
  * @mr: a region whose key has children
@@ -273,17 +287,9 @@ static struct mlx5_odp_child *odp_child_make(struct mlx5_ib_mr *mr, enum mlx5_od
  */
 struct mlx5_odp_child *mlx5_odp_child_get(struct mlx5_ib_mr *mr, u64 va)
 {
-	struct mlx5_odp_child *child = odp_child_find(mr, MLX5_ODP_LEAF, va), *next, *bad;
-	LIST_HEAD(failed);
+	struct mlx5_odp_child *child = odp_child_find(mr, MLX5_ODP_LEAF, va);
 
-	if (child)
-		return child;
-	mutex_lock(&mr->odp_children_lock);
-	child = odp_child_make(mr, MLX5_ODP_LEAF, va, &failed);
-	mutex_unlock(&mr->odp_children_lock);
-	list_for_each_entry_safe(bad, next, &failed, gone)
-		odp_child_destroy(bad);
-	return child;
+	return child ?: odp_leaf_make(mr, va);
 }
 
 /**

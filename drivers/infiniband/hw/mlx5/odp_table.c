@@ -92,8 +92,8 @@ unsigned long mlx5_odp_entry_post(struct mlx5_odp_child *child, int *result)
  */
 void mlx5_odp_children_init(struct mlx5_ib_mr *mr)
 {
-	xa_init(&mr->odp_children[MLX5_ODP_LEAF]);
-	xa_init(&mr->odp_children[MLX5_ODP_NODE]);
+	xa_init_flags(&mr->odp_children[MLX5_ODP_LEAF], XA_FLAGS_ACCOUNT);
+	xa_init_flags(&mr->odp_children[MLX5_ODP_NODE], XA_FLAGS_ACCOUNT);
 	mutex_init(&mr->odp_children_lock);
 	INIT_DELAYED_WORK(&mr->odp_children_work, mlx5_odp_children_work);
 }

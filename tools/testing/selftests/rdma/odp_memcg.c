@@ -24,6 +24,14 @@
 #define BYTES	(NR * 512 * 8)
 /* Pages that are written in order. */
 #define IN_ORDER	400L
+/* What is measured of sparse memory is that of so many places. */
+#define NR_PLACES	1024UL
+/* mlx5 has a key for each LEAF of a larger region, and keeps LEAF_BYTES for it at least. */
+#define LEAF		(16UL << 20)
+#define LEAF_BYTES	192
+/* The array of chunks has a node for each 64 of them. */
+#define NODE		(64 * ODP_CHUNK)
+#define NODE_BYTES	500
 
 static int put_text(const char *path, const char *text)
 {
@@ -46,6 +54,13 @@ static int put_number(const char *path, unsigned long value)
 static long group_bytes(const char *field)
 {
 	return odp_proc_number(GROUP "/memory.stat", field);
+}
+
+/* The kernel adds up what its CPUs have counted every two seconds. */
+static long group_bytes_now(const char *field)
+{
+	sleep(3);
+	return group_bytes(field);
 }
 
 FIXTURE(memcg) {
@@ -86,16 +101,22 @@ FIXTURE_TEARDOWN(memcg)
 	rmdir(GROUP);
 }
 
-/* Have the device read a page of each chunk; the first status that is not success. */
-static int read_all(FIXTURE_DATA(memcg) *self)
+/* Have the device read @nr places of a region; the first status that is not success. */
+static int read_places(FIXTURE_DATA(memcg) *self, char *mem, struct ibv_mr *mr,
+		       unsigned long nr, unsigned long step)
 {
-	unsigned long i;
 	int status = IBV_WC_SUCCESS;
 
-	for (i = 0; i < NR && status == IBV_WC_SUCCESS; i++)
+	for (; nr && status == IBV_WC_SUCCESS; nr--, mem += step)
 		status = odp_rdma(&self->pair, IBV_WR_RDMA_READ, self->local, self->local_mr,
-				  64, self->mem + i * ODP_CHUNK, self->mr);
+				  64, mem, mr);
 	return status;
+}
+
+/* A page of each chunk. */
+static int read_all(FIXTURE_DATA(memcg) *self)
+{
+	return read_places(self, self->mem, self->mr, NR, ODP_CHUNK);
 }
 
 TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
@@ -111,6 +132,55 @@ TEST_F(memcg, what_faults_allocate_is_charged_to_the_owner)
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 	self->mr = ibv_reg_mr(self->dev.pd, self->mem, LEN, ODP_PAGED);
 	ASSERT_NE(NULL, self->mr);
+}
+
+/*
+ * What is charged for places that are @step apart, beyond a chunk for each. A page of each is
+ * read, and then one of the next chunk: what the first ones took beyond the second ones.
+ */
+static long bytes_of_places(struct __test_metadata *_metadata, FIXTURE_DATA(memcg) *self,
+			    unsigned long step)
+{
+	size_t len = NR_PLACES * step;
+	char *map = mmap(NULL, len + step, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *mem = (char *)(((uintptr_t)map + step - 1) & -step);
+	long before, first, second;
+	struct ibv_mr *mr;
+	unsigned long i;
+
+	ASSERT_NE(MAP_FAILED, (void *)map);
+	ASSERT_EQ(0, madvise(mem, len, MADV_NOHUGEPAGE));
+	mr = ibv_reg_mr(self->dev.pd, mem, len, ODP_PAGED);
+	ASSERT_NE(NULL, mr);
+	/* Before it is measured, as the process's own page tables are not to be counted. */
+	for (i = 0; i < NR_PLACES; i++) {
+		odp_same_byte(mem + i * step, 1, 0);
+		odp_same_byte(mem + i * step + ODP_CHUNK, 1, 0);
+	}
+	before = group_bytes_now("kernel");
+	EXPECT_EQ(IBV_WC_SUCCESS, read_places(self, mem, mr, NR_PLACES, step));
+	first = group_bytes_now("kernel") - before;
+	EXPECT_EQ(IBV_WC_SUCCESS, read_places(self, mem + ODP_CHUNK, mr, NR_PLACES, step));
+	second = group_bytes_now("kernel") - before - first;
+	TH_LOG("%ld bytes charged for %lu places and a chunk of each, %ld for another chunk",
+	       first, NR_PLACES, second);
+	EXPECT_LE((long)(NR_PLACES * 512 * 8), second);
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, munmap(map, len + step));
+	return first - second;
+}
+
+TEST_F_TIMEOUT(memcg, array_of_chunks_is_charged_to_the_owner, 300)
+{
+	EXPECT_LE((long)(NR_PLACES * NODE_BYTES), bytes_of_places(_metadata, self, NODE));
+}
+
+TEST_F_TIMEOUT(memcg, keys_of_a_large_region_are_charged_to_the_owner, 300)
+{
+	unsigned long nodes = NR_PLACES * LEAF / NODE * NODE_BYTES;
+
+	EXPECT_LE((long)(NR_PLACES * LEAF_BYTES + nodes), bytes_of_places(_metadata, self, LEAF));
 }
 
 /* The first pages in order; the first status that is not success. */
