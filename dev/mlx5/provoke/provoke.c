@@ -6,8 +6,11 @@
  *                   the last of its three keys, so that the end is repeated
  * what=subfunction  the adapter is stopped as a sub-function is, which must not take
  *                   the bus from its parent
+ * what=refill       while this is loaded, there is no memory for the first page fault that
+ *                   an interrupt brings, so that a work item makes room for it
  */
 #include <linux/kprobes.h>
+#include <linux/mempool.h>
 #include <linux/mlx5/driver.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -96,8 +99,34 @@ static int provoke_subfunction(void)
 	return command & PCI_COMMAND_MASTER ? 0 : -EIO;
 }
 
+/* ---- refill ---- */
+
+static bool refused;
+
+static __attribute__((naked)) void no_memory(void)
+{
+	asm volatile("xorl %eax, %eax; ret");
+}
+
+static int refuse_first(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (refused || !in_hardirq())
+		return 0;
+	refused = true;
+	regs->ip = (unsigned long)no_memory;
+	return 1;
+}
+
+static struct kprobe alloc = {
+	.symbol_name = "mempool_alloc_noprof",
+	.pre_handler = refuse_first,
+	.post_handler = keep_breakpoint,
+};
+
 static int __init provoke_init(void)
 {
+	if (!strcmp(what, "refill"))
+		return register_kprobe(&alloc);
 	if (!strcmp(what, "integrity"))
 		return provoke_integrity();
 	return provoke_subfunction();
@@ -105,6 +134,8 @@ static int __init provoke_init(void)
 
 static void __exit provoke_exit(void)
 {
+	if (!strcmp(what, "refill"))
+		unregister_kprobe(&alloc);
 }
 
 module_init(provoke_init);

@@ -7,7 +7,9 @@
  * its own, so that faults of different queues and regions go on side by side.
  * When the pool is empty, and its memory is not to be had in an interrupt, a
  * work item waits for the first object that a fault gives back: faults always
- * end, whether memory is short or not, so that there is one in the end.
+ * end, whether memory is short or not, so that there is one in the end. Reclaim may wait
+ * for that, so the work item has a workqueue with a rescuer. It is another one than the
+ * faults', whose rescuer would wait in it for faults that only the rescuer could handle.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -66,7 +68,7 @@ static void odp_drain(struct mlx5_ib_pf_eq *eq, struct mlx5_odp_fault *spare)
 		fault = spare ?: mempool_alloc(eq->pool, GFP_ATOMIC | __GFP_NOWARN);
 		spare = NULL;
 		if (!fault) {
-			queue_work(system_unbound_wq, &eq->work);
+			queue_work(eq->refill_wq, &eq->work);
 			break;
 		}
 		odp_queue(eq, eqe, fault);
@@ -204,9 +206,12 @@ static int odp_create_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 	eq->wq = alloc_workqueue("mlx5_ib_odp", WQ_HIGHPRI | WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!eq->wq)
 		goto out_pool;
+	eq->refill_wq = alloc_ordered_workqueue("mlx5_ib_refill", WQ_HIGHPRI | WQ_MEM_RECLAIM);
+	if (!eq->refill_wq)
+		goto out_wq;
 	eq->prefetch_wq = alloc_workqueue("mlx5_ib_prefetch", WQ_UNBOUND, 0);
 	if (!eq->prefetch_wq)
-		goto out_wq;
+		goto out_refill;
 	ret = odp_create_common(dev, eq);
 	if (ret)
 		goto out_prefetch;
@@ -219,6 +224,8 @@ out_common:
 	odp_destroy_common(dev, eq);
 out_prefetch:
 	destroy_workqueue(eq->prefetch_wq);
+out_refill:
+	destroy_workqueue(eq->refill_wq);
 out_wq:
 	destroy_workqueue(eq->wq);
 out_pool:
@@ -258,6 +265,7 @@ static void odp_destroy_eq(struct mlx5_ib_dev *dev, struct mlx5_ib_pf_eq *eq)
 		return;
 	mlx5_eq_disable(dev->mdev, eq->core, &eq->irq_nb);
 	cancel_work_sync(&eq->work);
+	destroy_workqueue(eq->refill_wq);
 	mlx5_odp_stalls_end(eq);
 	/* The last faults are being handled; then some may still be answered in one. */
 	flush_workqueue(eq->wq);

@@ -79,6 +79,7 @@ static bool odp_pool_take(struct mlx5_odp_pool *pool, u32 *key, bool *parked)
 		*parked = pool->keys[pool->nr].parked;
 		taken = true;
 	}
+	/* No fault waits for it: one that finds the pool empty creates its key. */
 	if (pool->nr < ODP_POOL_LOW && odp_can_recycle(pool->dev))
 		queue_work(system_unbound_wq, &pool->refill);
 	spin_unlock(&pool->lock);
@@ -92,7 +93,6 @@ static void odp_pool_refill(struct work_struct *work)
 	struct mlx5_ib_mkey mmkey;
 
 	while (READ_ONCE(pool->nr) < ODP_POOL_LOW) {
-		/* If this fails, a fault that finds the pool empty creates its key. */
 		if (odp_leaf_key_create(pool->dev, &mmkey, 0))
 			return;
 		if (!odp_pool_add(pool, mmkey.key, false, ODP_POOL_LOW))
