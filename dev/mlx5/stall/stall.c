@@ -4,12 +4,17 @@
  * what else wants to happen then does. It waits for some time in the probe's handler,
  * which holds its CPU and keeps grace periods of RCU from ending; or, with sleep=1, it
  * sleeps before the function, where that is allowed, until go is set.
+ *
+ * With sleep=1 there may be a second function. It stops its caller only after the first
+ * one has gone on (go=1), until go=2.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 
 #include "keep_breakpoint.h"
+
+#define STOPS	2
 
 static unsigned int ms = 1500;
 module_param(ms, uint, 0644);
@@ -27,63 +32,100 @@ static bool sleep;
 module_param(sleep, bool, 0444);
 MODULE_PARM_DESC(sleep, "and do not hold the CPU");
 
-static bool go;
-module_param(go, bool, 0644);
-MODULE_PARM_DESC(go, "who sleeps goes on");
+static unsigned int go;
+module_param(go, uint, 0644);
+MODULE_PARM_DESC(go, "how many of those who sleep go on");
 
-static char *symbol;
-module_param(symbol, charp, 0444);
-MODULE_PARM_DESC(symbol, "the function");
+static char *symbol[STOPS];
+static int nr_symbols;
+module_param_array(symbol, charp, &nr_symbols, 0444);
+MODULE_PARM_DESC(symbol, "the function, or both");
 
-/* Where the function is; named in assembly, as is the next one. */
-unsigned long stall_target __used;
-void stall_sleep(void);
+/* Where the functions are; named in assembly, as is the next one. */
+unsigned long stall_target_0 __used;
+unsigned long stall_target_1 __used;
+void stall_sleep(unsigned long nr);
 
-void __used noinline stall_sleep(void)
+void __used noinline stall_sleep(unsigned long nr)
 {
 	unsigned int tries = 12000;	/* two minutes: a test that failed has to end */
 
-	while (!READ_ONCE(go) && --tries)
+	while (READ_ONCE(go) <= nr && --tries)
 		msleep(10);
 }
 
-/* Instead of the function: sleep, and call it with the arguments that it has. */
-static __attribute__((naked)) void sleep_first(void)
+/* Instead of a function: sleep, and call it with the arguments that it has. */
+#define SLEEP_FIRST(nr)								\
+static __attribute__((naked)) void sleep_first_##nr(void)			\
+{										\
+	asm volatile("push %rdi; push %rsi; push %rdx; push %rcx; push %r8; push %r9\n\t" \
+		     "push %rax; mov $" #nr ", %edi; call stall_sleep; pop %rax\n\t" \
+		     "pop %r9; pop %r8; pop %rcx; pop %rdx; pop %rsi; pop %rdi\n\t" \
+		     "jmp *stall_target_" #nr "(%rip)");			\
+}
+
+SLEEP_FIRST(0)
+SLEEP_FIRST(1)
+
+static int stall(struct kprobe *probe, struct pt_regs *regs);
+
+static struct kprobe stops[STOPS] = {
+	{ .pre_handler = stall, .post_handler = keep_breakpoint },
+	{ .pre_handler = stall, .post_handler = keep_breakpoint },
+};
+
+/* Each function once, or it would stop what it let go a moment ago. */
+static int stall_asleep(unsigned int nr, struct pt_regs *regs)
 {
-	asm volatile("push %rdi; push %rsi; push %rdx; push %rcx; push %r8; push %r9\n\t"
-		     "push %rax; call stall_sleep; pop %rax\n\t"
-		     "pop %r9; pop %r8; pop %rcx; pop %rdx; pop %rsi; pop %rdi\n\t"
-		     "jmp *stall_target(%rip)");
+	if (stalled != nr || READ_ONCE(go) != nr)
+		return 0;
+	stalled++;
+	if (nr) {
+		stall_target_1 = (unsigned long)stops[1].addr;
+		regs->ip = (unsigned long)sleep_first_1;
+	} else {
+		stall_target_0 = (unsigned long)stops[0].addr;
+		regs->ip = (unsigned long)sleep_first_0;
+	}
+	return 1;
 }
 
 static int stall(struct kprobe *probe, struct pt_regs *regs)
 {
+	if (sleep)
+		return stall_asleep(probe - stops, regs);
 	if (stalled >= times)
 		return 0;
 	stalled++;
-	if (!sleep) {
-		mdelay(ms);
-		return 0;
-	}
-	stall_target = (unsigned long)probe->addr;
-	regs->ip = (unsigned long)sleep_first;
-	return 1;
+	mdelay(ms);
+	return 0;
 }
-
-static struct kprobe stop = { .pre_handler = stall, .post_handler = keep_breakpoint };
 
 static int __init stall_init(void)
 {
-	stop.symbol_name = symbol;
-	/* Or it would stop what it let go a moment ago. */
-	if (sleep)
-		times = 1;
-	return register_kprobe(&stop);
+	int i, ret;
+
+	if (!nr_symbols || (nr_symbols > 1 && !sleep))
+		return -EINVAL;
+	for (i = 0; i < nr_symbols; i++) {
+		stops[i].symbol_name = symbol[i];
+		ret = register_kprobe(&stops[i]);
+		if (ret)
+			break;
+	}
+	if (i == nr_symbols)
+		return 0;
+	while (i--)
+		unregister_kprobe(&stops[i]);
+	return ret;
 }
 
 static void __exit stall_exit(void)
 {
-	unregister_kprobe(&stop);
+	int i;
+
+	for (i = 0; i < nr_symbols; i++)
+		unregister_kprobe(&stops[i]);
 }
 
 module_init(stall_init);

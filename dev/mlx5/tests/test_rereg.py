@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Re-registration, and another thread that ends the new region before it returns."""
 import os
-import subprocess
 import threading
-import time
 import traceback
 import unittest
 
@@ -12,6 +10,7 @@ from pyverbs.pd import PD
 from pyverbs.device import Context
 from pyverbs.mr import MR
 
+import stops
 from rdma import ODP, PAGE, Buffer
 
 REREG_MR, DEREG_MR = 11, 13         # IB_USER_VERBS_CMD_*
@@ -35,24 +34,10 @@ def uverbs():
 
 
 class Reregistration(unittest.TestCase):
-    def stall(self, symbol):
-        """The next call of this function waits for go()."""
-        subprocess.run(["insmod", os.environ["STALL"], f"symbol={symbol}", "sleep=1"], check=True)
-
-    def stalled(self):
-        with open("/sys/module/stall/parameters/stalled") as file:
-            return int(file.read())
-
-    def go(self):
-        with open("/sys/module/stall/parameters/go", "w") as file:
-            file.write("1")
-
     def test_regress_the_new_region_is_not_read_when_it_may_be_gone(self):
         """In a process of its own: the library still knows a region that is gone, and
         falls over it when it cleans up."""
-        if "STALL" not in os.environ:
-            self.skipTest("the module stall was not built")
-        self.addCleanup(subprocess.run, ["rmmod", "stall"], check=True)
+        stops.need(self)
         child = os.fork()
         if not child:
             status = 1
@@ -78,13 +63,12 @@ class Reregistration(unittest.TestCase):
         written = []
         thread = threading.Thread(target=lambda: written.append(
             os.write(fd, command(REREG_MR, again, 2))))
-        self.stall("rdma_lookup_put_uobject")
+        stops.stop("rdma_lookup_put_uobject")
         thread.start()
-        while not self.stalled():       # it gives the old region's handle back
-            time.sleep(0.01)
+        stops.reached()                 # it gives the old region's handle back
         os.write(fd, command(DEREG_MR, handle))
         self.assertEqual(written, [])
-        self.go()
+        stops.go()
         thread.join()
         self.assertEqual(len(written), 1)
         self.assertNotIn(answer[0:4], (bytes(4), mr.lkey.to_bytes(4, "little")))
