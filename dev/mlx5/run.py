@@ -36,6 +36,8 @@ SCENARIOS = {
     "memory": ({**TWO, "mlx5": "memory-scheme=on"}, TESTS),
     "iommu": ({**TWO, "iommu": True}, TESTS),
     "levels": ({**TWO, "la57": True}, TESTS + "'*test_large* *Children*'"),
+    "direct": ({**TWO, "mlx5": "indirect-umr=off"},
+               TESTS + "'*test_direct* *Explicit* *test_large.Bounds*'"),
     "planted": ({"dev": "mlx5", "allow": "mlx5: DMA check: "}, f"bash {HERE}/scenarios/planted.sh"),
     "stalled": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/stalled.sh"),
     "rebind": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/rebind.sh"),

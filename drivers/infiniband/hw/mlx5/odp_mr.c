@@ -164,7 +164,9 @@ static struct ib_umem_odp *odp_get_umem(struct mlx5_ib_dev *dev, u64 start, u64 
 					u64 iova, int access)
 {
 	if (!start && length == U64_MAX) {
-		if (iova || !(dev->odp_caps.general_caps & IB_ODP_SUPPORT_IMPLICIT))
+		if (!(dev->odp_caps.general_caps & IB_ODP_SUPPORT_IMPLICIT))
+			return ERR_PTR(-EOPNOTSUPP);
+		if (iova)
 			return ERR_PTR(-EINVAL);
 		return ib_umem_odp_get_implicit(&dev->ib_dev, access, &mlx5_odp_ops);
 	}

@@ -193,6 +193,7 @@ struct Mlx5Device {
     char *fabric;                       /* adapters of one name meet */
     uint16_t lid;
     bool memory_scheme;                 /* which page-fault scheme is offered */
+    bool indirect_umr;                  /* UMRs change keys over keys */
     bool test_bar;
     bool removed;                       /* surprise: reads all-ones, no DMA */
 

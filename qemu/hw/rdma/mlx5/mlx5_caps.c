@@ -191,6 +191,8 @@ uint8_t mlx5_query_hca_cap(Mlx5Device *dev, Mlx5Cmd *cmd)
     switch (cmd->op_mod >> 1) {
     case MLX5_SET_HCA_CAP_OP_MOD_GENERAL_DEVICE:
         caps_set(caps, caps_general, ARRAY_SIZE(caps_general));
+        MLX5_PRM_SET(cmd_hca_cap, caps, umr_indirect_mkey_disabled,
+                     !dev->indirect_umr);
         break;
     case MLX5_SET_HCA_CAP_OP_MOD_ODP:
         caps_odp(dev, caps, current);

@@ -457,6 +457,7 @@ static Property device_properties[] = {
     DEFINE_PROP_UINT16("lid", Mlx5Device, lid, 1),
     DEFINE_PROP_STRING("fabric", Mlx5Device, fabric),
     DEFINE_PROP_BOOL("memory-scheme", Mlx5Device, memory_scheme, false),
+    DEFINE_PROP_BOOL("indirect-umr", Mlx5Device, indirect_umr, true),
     DEFINE_PROP_BOOL("test-bar", Mlx5Device, test_bar, true),
     DEFINE_PROP_END_OF_LIST(),
 };

@@ -164,6 +164,8 @@ static bool umr_allowed(const Mlx5QP *qp, const Mlx5Mkey *mkey,
     bool is_free = MLX5_PRM_GET(mkc, mkey->mkc, free);
 
     if (!MLX5_PRM_GET(mkc, mkey->mkc, umr_en) ||
+        (mlx5_mkey_mode(mkey) == MLX5_MKC_ACCESS_MODE_KSM &&
+         !qp->dev->indirect_umr) ||
         (mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR && !owner_may(qp, mkey, umr))) {
         return false;
     }
