@@ -9,16 +9,18 @@ import unittest
 
 import pyverbs.enums as e
 from pyverbs.mr import MR
+from pyverbs.pyverbs_error import PyverbsRDMAError
 from pyverbs.wr import SGE
 
 from mlx5ctl import Adapter
-from rdma import LIBC, NORESERVE, ODP, PAGE, Buffer, End, ours, pair, pattern
+from rdma import LIBC, NORESERVE, ODP, PAGE, Buffer, End, ours, pair, pattern, provokes
 from test_rereg import REREG_MR, command, uverbs
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 LEAF = 16 * MIB         # of the driver: the part of a region that has a table of pages
 HIGH = 3 << 53          # an address of page tables of five levels
 NODE = 64 * GIB         # and the part that has a table of leaves
+CREATE_MKEY, NO_RESOURCES = 0x200, 0xf
 
 
 class LargeTest(unittest.TestCase):
@@ -163,6 +165,17 @@ class Context(LargeTest):
         self.assertLessEqual(size, 16 * MIB)
         buffer = Buffer(2 * MIB)
         self.written(mr, buffer, 0)
+
+    def test_regress_a_key_that_was_not_made_is_not_destroyed(self):
+        """In the memory scheme it is that of all that has no child, else the region's."""
+        provokes(self, "mlx5_0")
+        self.addCleanup(self.adapter.__setitem__, "fail-count", 0)
+        self.adapter["fail-opcode"], self.adapter["fail-status"] = CREATE_MKEY, NO_RESOURCES
+        self.adapter["fail-count"] = 1
+        refused = self.adapter["cmd-errors"]
+        with self.assertRaises(PyverbsRDMAError):
+            self.far.implicit()
+        self.assertEqual(self.adapter["cmd-errors"] - refused, 1)
 
     def test_an_implicit_region_has_the_memory_of_five_levels(self):
         with open("/proc/cpuinfo") as file:
