@@ -90,6 +90,12 @@ static unsigned long locks_map(struct kunit *test, struct file *file, unsigned l
 	return at;
 }
 
+#ifdef CONFIG_HUGETLBFS
+static bool locks_have_hugetlb(void)
+{
+	return hugepages_supported();
+}
+
 /* Map a hugetlb file twice. */
 static void locks_map_hugetlb(struct kunit *test, struct locks_areas *areas)
 {
@@ -102,6 +108,16 @@ static void locks_map_hugetlb(struct kunit *test, struct locks_areas *areas)
 	areas->hugetlb = min(locks_map(test, file, 0, len, MAP_SHARED | MAP_NORESERVE),
 			     locks_map(test, file, 0, len, MAP_SHARED | MAP_NORESERVE));
 }
+#else
+static bool locks_have_hugetlb(void)
+{
+	return false;
+}
+
+static void locks_map_hugetlb(struct kunit *test, struct locks_areas *areas)
+{
+}
+#endif
 
 /* Map anonymous memory, and replace every other page by one of the files. */
 static void locks_map_pages(struct kunit *test, struct locks_areas *areas)
@@ -256,7 +272,7 @@ static struct locks_areas *locks_areas(struct kunit *test)
 {
 	struct locks_areas *areas = kunit_kzalloc(test, sizeof(*areas), GFP_KERNEL);
 
-	if (!IS_ENABLED(CONFIG_HUGETLBFS) || !hugepages_supported())
+	if (!locks_have_hugetlb())
 		kunit_skip(test, "no hugetlbfs");
 	KUNIT_ASSERT_NOT_NULL(test, areas);
 	locks_make(test, areas);

@@ -219,7 +219,7 @@ static void what_is_mapped_is_found(struct kunit *test)
 		0, 3 * SZ_2M + PAGE_SIZE, SZ_1G - PAGE_SIZE, 2 * (u64)SZ_1G, 300 * (u64)SZ_1G,
 		512 * (u64)SZ_1G - PAGE_SIZE, 512 * (u64)SZ_1G, 1200 * (u64)SZ_1G + SZ_2M,
 	};
-	unsigned long size = 1300 * (u64)SZ_1G, addr, found;
+	unsigned long size = (unsigned long)(1300 * (u64)SZ_1G), addr, found;
 	struct test_odp *to = test->priv;
 	struct ib_umem_odp *odp;
 	int i;
@@ -234,7 +234,7 @@ static void what_is_mapped_is_found(struct kunit *test)
 	odp = test_get(test, addr, size, TEST_ACCESS, &test_ops);
 	KUNIT_EXPECT_EQ(test, addr + size, ib_umem_odp_find_mapped(odp, addr));
 	for (i = 0; i < ARRAY_SIZE(at); i++)
-		KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + at[i])));
+		KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(uintptr_t)(addr + at[i])));
 	found = addr;
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
 		found = ib_umem_odp_find_mapped(odp, found);

@@ -71,7 +71,7 @@ static void copies_reach_the_user_byte_by_byte(struct kunit *test)
 	const struct copy_case *c = test->param_value;
 	struct test_rxe *tr = test_register(test, PROT_READ | PROT_WRITE,
 					    IB_ACCESS_LOCAL_WRITE);
-	void __user *user = (void __user *)(tr->addr + c->offset);
+	void __user *user = (void __user *)(uintptr_t)(tr->addr + c->offset);
 
 	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&tr->mr, TEST_IOVA + c->offset, tr->out,
 					     c->length, RXE_TO_MR_OBJ));
@@ -130,7 +130,7 @@ static void atomics_change_the_users_word(struct kunit *test)
 {
 	struct test_rxe *tr = test_register(test, PROT_READ | PROT_WRITE,
 					    IB_ACCESS_LOCAL_WRITE);
-	u64 __user *user = (u64 __user *)(tr->addr + 8);
+	u64 __user *user = (u64 __user *)(uintptr_t)(tr->addr + 8);
 	u64 old, now;
 
 	KUNIT_ASSERT_EQ(test, 0, put_user(40ULL, user));
