@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from gate import environment, expected, static_checks
+from gate import coverage, environment, expected, static_checks
 from lib.common import ROOT
 from machine import ktap, vm
 
@@ -113,6 +113,12 @@ def prune(tally):
     tally.add("vm.old_folders_in_use_stay", "pass" if good else "fail", f"left: {left}")
 
 
+def mapped(tally):
+    """make check FOR=path runs nothing for a file under the name that it had."""
+    gone = [path for path in coverage.known() if not os.path.exists(os.path.join(ROOT, path))]
+    tally.add("coverage.map_has_no_file_that_is_gone", "fail" if gone else "pass", " ".join(gone))
+
+
 def static(tally):
     with tempfile.TemporaryDirectory() as folder:
         for name, mode, text in (("good", 0o755, "exit 0"), ("bad", 0o755, "exit 1"),
@@ -158,7 +164,7 @@ def wait_for(condition, seconds):
 
 
 def run(tally):
-    for test in (config, names, results, errors, scrub, prune, static):
+    for test in (config, names, results, errors, scrub, prune, mapped, static):
         # What they have the gate say is not about this run.
         with contextlib.redirect_stderr(io.StringIO()):
             test(tally)
