@@ -6,7 +6,7 @@ check` begins here.  A boot each is for what ends the machine or the command.
 What the kernel reports and survives shares one boot: each part of its log has
 to get the verdict that a run with nothing else on its console would get.
 
-usage: dev/machine/fixtures.py [CONFIG]     CONFIG may be the path of a bzImage; kcsan
+usage: python3 dev/machine/fixtures.py [CONFIG]   CONFIG may be the path of a bzImage; kcsan
                                     has its own part, a data race
 """
 import os
@@ -83,6 +83,13 @@ TEXTS = (
     ("held_lock", "WARNING: lock held when returning to user space!", 125),
     ("message", "mlx5_core 0000:01:00.0: firmware version: 28.0.1", 0),
 )
+# Of reports on the kernel with KCSAN.
+RACES = (
+    ("of_the_base", ("tick_nohz_stop_tick / tick_do_update_jiffies64",), 0),
+    ("of_ours", ("mmu_range_hit / mmu_range_hit",), 125),
+    ("of_the_base_and_ours", ("zap_pte_range / chunk_map_smalls",), 125),
+    ("of_ours_after_the_base", ("tick_sched_do_timer / ktime_get", "do_fault / mmu_interval_insert"), 125),
+)
 LISTS = (
     ("good", "KTAP version 1\n1..2\nok 1 a\nok 2 b # SKIP no device\n", True),
     ("no_plan", "KTAP version 1\nok 1 a\n", False),
@@ -131,14 +138,14 @@ def on_vm(tally, config):
                   f"status {result.status} ({result.reason}), due {status} ({text}); {result.klog}")
 
 
-def verdict_on(lines):
+def verdict_on(lines, **opts):
     """(status, reports) of a run with these lines on its console, and else in order."""
     files = {"kernel.log": "".join(lines), "verdict": "exit 0 0 0 end\n", "qemu.log": ""}
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
-        status, _, splats = vm.judge(folder, "0", 0, {})
+        status, _, splats = vm.judge(folder, "0", 0, opts)
     return status, "\n".join("\n".join(block) for block in splats)
 
 
@@ -146,6 +153,11 @@ def on_texts(tally):
     for name, line, due in TEXTS:
         status, _ = verdict_on([f"[   10.000000] {line}\n"])
         tally.add(f"text.{name}", "pass" if status == due else "fail",
+                  "" if status == due else f"status {status}, due {due}")
+    for name, ends, due in RACES:
+        lines = [f"[   10.000000] BUG: KCSAN: data-race in {end}\n" for end in ends]
+        status, _ = verdict_on(lines, config="kcsan")
+        tally.add(f"race.{name}", "pass" if status == due else "fail",
                   "" if status == due else f"status {status}, due {due}")
 
 
@@ -167,7 +179,7 @@ def on_parts(tally, config, parts, **opts):
     result = vm.run(config, script, name="fixture", quiet=True, timeout=300, **opts)
     found = parts_of(result.klog)
     for name, _, text in parts:
-        status, reports = verdict_on(found.get(name, ["no mark of this part"]))
+        status, reports = verdict_on(found.get(name, ["no mark of this part"]), config=config)
         good = name in found and status == (125 if text else 0) and text in reports
         tally.add(f"report.{name}", "pass" if good else "fail", "" if good else
                   f"status {status}, due: {text or 'no report'}; {result.klog}")

@@ -38,6 +38,10 @@ HEADER = re.compile("|".join((
 )))
 TRACE = re.compile(r"^\s*Call Trace:")
 END = re.compile(r"---\[ end (?:trace|Kernel panic)")
+# The base has data races, which KCSAN reports. Ours are those with a function of the
+# series, of a test of it, or of dev/machine/fixtures on either side.
+OTHERS_RACE = (r"^BUG: KCSAN: data-race in (?!.*(?:mmu_|mm_(?:take|drop)_all_|mm_visit_|mapping_lock_"
+               r"|torture_|recorder_|chunk_|odp|umr|populate_|entry_mark_dirty|rxe_|race_once))")
 BLOCK = 120     # lines that one report may span
 
 
