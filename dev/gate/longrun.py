@@ -17,15 +17,16 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from gate import environment, selftest
+from gate import environment, kunit, selftest
 from interop import run as interop
 from lib.common import git, note, ROOT
-from machine import ktap, vm
+from machine import fixtures, ktap, vm
 from mlx5 import run as adapter
 
 RESULTS = os.path.join(HERE, "long")
 KERNEL = ("patches", "mm", "include", "drivers", "lib", "dev/trees/owned", "dev/kernels/configs")
 GUEST = ("dev/machine",)
+SELFTESTS = ("tools", "dev/gate/selftest.py", "dev/gate/selftests.list")
 ADAPTER = ("qemu", "dev/mlx5", "dev/interop") + GUEST
 
 
@@ -57,6 +58,15 @@ def sanitized():
         del os.environ["SANITIZE"]
 
 
+def races():
+    """The kernel with KCSAN: it reports a race that is planted, and none of ours."""
+    tally = ktap.Tally()
+    tally.merge(fixtures.run(config="kcsan"), "fixture: ")
+    tally.merge(kunit.run("kcsan", None)[0], "kunit: ")
+    tally.merge(selftest.run("kcsan", None), "selftest: ")
+    return tally
+
+
 def command(*args, **env):
     """A tool that says by its status how it went."""
     def run():
@@ -77,8 +87,8 @@ SLICES = {
     "mlx5-sanitized": (sanitized, ADAPTER),
     "clients-debug": (lambda: clients("debug", "mlx5", "mlx5-memory"), KERNEL + ADAPTER),
     "hostile": (command("mlx5/hostile.py", "check"), KERNEL + ADAPTER),
-    "selftests": (lambda: selftest.run("long", None),
-                  KERNEL + GUEST + ("tools", "dev/gate/selftest.py", "dev/gate/selftests.list")),
+    "selftests": (lambda: selftest.run("long", None), KERNEL + GUEST + SELFTESTS),
+    "kcsan": (races, KERNEL + GUEST + SELFTESTS),
     "consumers": (command("kernels/consumers"), KERNEL + ("dev/kernels/consumers", "dev/kernels/consumers.list")),
     "series": (command("trees/series", BUILD="1"), KERNEL + ("dev/trees/series",)),
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=globs] [TIER=check|long|all] dev/gate/selftest.py [stock|oracle]
+"""usage: [T=globs] [TIER=check|long|kcsan|all] dev/gate/selftest.py [stock|oracle]
 
 Build the kselftests that dev/gate/selftests.list names, and our own, and run them
 in VMs: one boot for all that can share a machine.  Each has its own time
