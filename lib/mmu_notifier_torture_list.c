@@ -58,7 +58,7 @@ static void torture_list_open(struct torture_list *list,
 		return;
 	}
 	list->open_key[i] = range;
-	list->open[i] = *range;
+	torture_copy_range(&list->open[i], range);
 }
 
 static void torture_list_close(struct torture_list *list,

@@ -30,7 +30,7 @@ static bool torture_post(struct mmu_interval_notifier *mni,
 
 	torture_enter(&interval->sub, "invalidate_start");
 	torture_count(POSTED);
-	posted->range = *range;
+	torture_copy_range(&posted->range, range);
 	scoped_guard(mutex, &interval->slot->device) {
 		torture_note_seq(interval, seq);
 		mmu_interval_set_seq(mni, seq);

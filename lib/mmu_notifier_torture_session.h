@@ -269,6 +269,18 @@ void torture_bury(struct torture_sub *sub);
 void torture_enter(struct torture_sub *sub, const char *callback);
 void torture_leave(struct torture_sub *sub, const char *callback);
 void torture_left(struct torture_sub *sub, const char *how);
+/* Copy what a subscriber may read. The core writes the rest while the range is active. */
+static inline void torture_copy_range(struct mmu_notifier_range *to,
+				      const struct mmu_notifier_range *from)
+{
+	to->mm = from->mm;
+	to->start = from->start;
+	to->end = from->end;
+	to->owner = from->owner;
+	to->event = from->event;
+	to->flags = from->flags;
+}
+
 void torture_dawdle(struct torture_session *session,
 		    const struct mmu_notifier_range *range);
 void torture_watch_begin(struct torture_session *session,
