@@ -74,8 +74,8 @@ static int fault_lock_mm(const struct ib_odp_fault *fault, struct mm_struct *mm)
  */
 static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
-	unsigned long needed_end = fault_needed_end(fault);
 	VMA_ITERATOR(vmi, mm, fault->hmm.start);
+	unsigned long needed_end = fault_needed_end(fault);
 	struct hmm_range *hmm = &fault->hmm;
 	struct vm_area_struct *vma;
 

@@ -125,11 +125,11 @@ static int stick(FIXTURE_DATA(uffd) *self)
 	if (ret)
 		return ret;
 	if (poll(&poller, 1, LIMIT) != 1 || read(self->fd, &msg, sizeof(msg)) != sizeof(msg))
-		return ETIMEDOUT;
-	if (msg.event != UFFD_EVENT_PAGEFAULT ||
-	    (msg.arg.pagefault.address & ~(PAGE - 1)) != (uintptr_t)self->mem + AT)
-		return EIO;
-	return 0;
+		ret = ETIMEDOUT;
+	else if (msg.event != UFFD_EVENT_PAGEFAULT ||
+		 (msg.arg.pagefault.address & ~(PAGE - 1)) != (uintptr_t)self->mem + AT)
+		ret = EIO;
+	return ret;
 }
 
 static int serve(FIXTURE_DATA(uffd) *self, bool minor)
