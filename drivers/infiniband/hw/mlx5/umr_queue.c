@@ -26,7 +26,7 @@
  * are posted later, never reach the device: the key's number may be another key's
  * by then.
  *
- * Those who cannot sleep are notified instead.
+ * Code that cannot sleep is notified instead.
  *
  * A device that completes nothing at all for UMRQ_TIMEOUT is also taken off the
  * bus. What counts is when it completed anything, and not how long a UMR waited
@@ -47,7 +47,7 @@
 /* ---- notices ---- */
 
 /**
- * umrq_unlock() - give the queue's lock back, and call those whose UMR is done
+ * umrq_unlock() - give the queue's lock back, and call the notices of UMRs that are done
  * @q: the queue, locked by spin_lock_bh()
  *
  * Everything that may have advanced @q->done unlocks by this.
@@ -112,7 +112,7 @@ void umr_end(struct umr *umr, int ret)
 }
 
 /**
- * umrq_end_lost() - those whose key is lost end in their turn
+ * umrq_end_lost() - end the UMRs of lost keys when it is their turn
  * @q: the queue, the first UMR of which it has come for
  */
 void umrq_end_lost(struct mlx5r_umrq *q)
