@@ -298,8 +298,9 @@ int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk)
 
 	if (READ_ONCE(chunk->entries))
 		return 0;
+	/* That the owner's cgroup has no room for it is between the two. */
 	entries = kvmalloc_array(nr, sizeof(*entries) + (dma ? sizeof(dma_addr_t) : 0),
-				 GFP_KERNEL_ACCOUNT);
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!entries)
 		return -ENOMEM;
 	mutex_lock(&chunk->lock);

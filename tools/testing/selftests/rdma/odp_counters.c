@@ -4,6 +4,7 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
+#include <stdio.h>
 #include <time.h>
 
 #include "odp_loop.h"
@@ -14,6 +15,7 @@
 #define AREA		(2 * ODP_CHUNK)
 #define NR		24
 #define GONE		7
+#define AHEAD		"/sys/module/ib_uverbs/parameters/odp_ahead"
 /* Half of them in each of the two chunks. */
 #define FIRST		(ODP_CHUNK - NR / 2 * PAGE)
 
@@ -24,8 +26,21 @@ FIXTURE(counters) {
 	char *mem, *pinned;
 };
 
+/* How many pages a fault may bring in ahead. */
+static int set_ahead(int pages)
+{
+	FILE *file = fopen(AHEAD, "w");
+
+	if (!file)
+		return errno;
+	fprintf(file, "%d", pages);
+	return fclose(file) ? errno : 0;
+}
+
 FIXTURE_SETUP(counters)
 {
+	/* What a test counts is there because it was asked for. */
+	ASSERT_EQ(0, set_ahead(0));
 	ASSERT_EQ(0, odp_open(&self->dev));
 	ASSERT_EQ(0, odp_pair_open(&self->pair, &self->dev, IBV_QPT_RC, false));
 	self->mem = odp_map(AREA);
@@ -46,6 +61,7 @@ FIXTURE_TEARDOWN(counters)
 	EXPECT_EQ(0, ibv_dereg_mr(self->pinned_mr));
 	odp_pair_close(&self->pair);
 	odp_close(&self->dev);
+	EXPECT_EQ(0, set_ahead(512));
 }
 
 #define EXPECT_COUNTERS(faults, invalidations, prefetch) do {		\
@@ -80,6 +96,21 @@ TEST_F(counters, each_page_faults_once)
 	ASSERT_EQ(IBV_WC_SUCCESS, touch(self, IBV_WR_RDMA_WRITE, NR * PAGE));
 	ASSERT_EQ(IBV_WC_SUCCESS, touch(self, IBV_WR_RDMA_READ, NR * PAGE));
 	EXPECT_COUNTERS(NR, 0, 0);
+}
+
+/* A packet of rxe has at most a page, so that the pages of a message are a run. */
+TEST_F(counters, pages_that_come_ahead_are_prefetched)
+{
+	long long faults, prefetch;
+
+	ASSERT_EQ(0, set_ahead(512));
+	ASSERT_EQ(IBV_WC_SUCCESS, touch(self, IBV_WR_RDMA_WRITE, NR * PAGE));
+	faults = odp_counter("page_faults");
+	prefetch = odp_counter("page_prefetch");
+	EXPECT_LE(1, faults);
+	EXPECT_LE(faults, NR / 2);
+	EXPECT_LE(NR, faults + prefetch);
+	EXPECT_LE(faults + prefetch, 2 * NR);
 }
 
 TEST_F(counters, one_byte_faults_one_page)
