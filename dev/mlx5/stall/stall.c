@@ -34,7 +34,7 @@ MODULE_PARM_DESC(sleep, "and do not hold the CPU");
 
 static unsigned int go;
 module_param(go, uint, 0644);
-MODULE_PARM_DESC(go, "how many of those who sleep go on");
+MODULE_PARM_DESC(go, "how many of the stopped calls go on");
 
 static char *symbol[STOPS];
 static int nr_symbols;

@@ -38,7 +38,7 @@
 #define ODP_SET_RUNS	4
 /* The fault of a run that is the first to bring pages in ahead. */
 #define ODP_RUN_FAULTS	3
-/* How many others want its place before a run loses it. */
+/* How many new runs an established run survives that would take its place. */
 #define ODP_RUN_GRACE	8
 /* How much more memory there has to be than is wanted. */
 #define ODP_AHEAD_SPARE	16
@@ -46,7 +46,7 @@
 /**
  * struct ib_odp_runs - the runs of a region
  * @lock: protects what follows
- * @turn: which run of a set goes first, if all are worth the same
+ * @turn: where a set is looked at first, so that runs of equal grace are replaced in turn
  * @sets: empty where @faults is 0
  */
 struct ib_odp_runs {
@@ -84,7 +84,7 @@ static struct ib_odp_run runs_take(struct ib_odp_runs *runs, unsigned long next)
 	return found;
 }
 
-/* In the place of the one that is worth least, which stands that for a few times. */
+/* Replace the run with the least grace. One that has some loses a part of it instead. */
 static void runs_put(struct ib_odp_runs *runs, const struct ib_odp_run *run)
 {
 	struct ib_odp_run *set = runs_set(runs, run->next), *least = NULL, *at;
@@ -134,7 +134,7 @@ static bool runs_wanted(unsigned int flags)
  * ib_odp_run_begin() - which run does a fault belong to?
  * @odp: the umem
  * @start: first address, at the beginning of a page
- * @end: behind the last one, at the end of a page
+ * @end: end of the range, at a page boundary
  * @flags: enum ib_odp_fault_flags
  * @run: set to the run, which no other fault can be taken for until ib_odp_run_end()
  *
@@ -164,7 +164,7 @@ unsigned long ib_odp_run_begin(struct ib_umem_odp *odp, unsigned long start,
  * ib_odp_run_end() - pages have come
  * @odp: the umem
  * @start: first address
- * @next: behind the last one that can be accessed as the fault wanted to
+ * @next: end of the pages that the device can access as it asked to
  * @run: by ib_odp_run_begin()
  *
  * Context: any.

@@ -97,7 +97,7 @@ static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 	return 0;
 }
 
-/* What is ahead is faulted in up to the end of the mapping, and not behind a hole. */
+/* Pages ahead are faulted in only in the mapping of the last page that is needed. */
 static void fault_cut_ahead(struct ib_odp_fault *fault, struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;

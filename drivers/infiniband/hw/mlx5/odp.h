@@ -82,7 +82,7 @@ struct mlx5_odp_table {
 
 /**
  * struct mlx5_odp_need - memory that a fault needs and user space holds back
- * @odp: whose, held by this from mlx5_odp_fill_end() on
+ * @odp: the umem of the memory; referenced from mlx5_odp_fill_end() on
  * @start: first address
  * @end: behind the last one
  * @flags: enum ib_odp_fault_flags
@@ -101,10 +101,10 @@ struct mlx5_odp_need {
  * @dev: the device
  * @mr: the region that the next chunk is of
  * @buffers: one is written while the device reads the other one
- * @turn: whose turn it is to be written
- * @posted: the device was told of a chunk, and nobody has waited for it
- * @nr: of this, for mlx5r_umr_wait()
- * @result: and how it ended
+ * @turn: index of the buffer that is written next
+ * @posted: a UMR was posted, and its end was not waited for
+ * @nr: its number, for mlx5r_umr_wait()
+ * @result: its result
  * @need: what is missing with MLX5_ODP_STALLED
  */
 struct mlx5_odp_fill {

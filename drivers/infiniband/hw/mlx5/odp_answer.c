@@ -4,8 +4,8 @@
  *
  * A fault is answered when the device knows its pages: when the last UMR of it is done.
  * The work item that handled the fault does not wait for that. It asks to be notified
- * by the queue of UMRs, and the notice gives the answer, by a command whose end is not
- * waited for either. So a fault wakes one worker of ours, and none sleeps meanwhile.
+ * by the queue of UMRs, and the notice gives the answer by a command that is not waited
+ * for either. So a fault wakes one worker of ours, and none sleeps meanwhile.
  *
  *	work item			soft interrupt		interrupt
  *	---------			--------------		---------
@@ -15,8 +15,8 @@
  *								answered: free
  *
  * The region may end in between. It posts UMRs of its own then, which are executed after
- * those of the fault, and waits for them. What the fault still has is memory of its own
- * and the device, whose end waits for all answers.
+ * those of the fault, and waits for them. What the fault still uses is its own memory and
+ * the device. The removal of the device waits for all answers.
  *
  * In a soft interrupt the command cannot wait for memory. If there is none, a work item
  * gives the answer.

@@ -34,7 +34,7 @@ static int odp_buffer_alloc(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buf
 /**
  * mlx5_odp_buffer_get() - allocate pages that the device reads translations from
  * @dev: the device
- * @buffer: set to the pages, whose content is undefined
+ * @buffer: set to the pages; their content is undefined
  * @order: log2 of their number
  *
  * Context: sleeps.
@@ -49,7 +49,7 @@ int mlx5_odp_buffer_get(struct mlx5_ib_dev *dev, struct mlx5_odp_buffer *buffer,
 /**
  * mlx5_odp_buffer_try_get() - allocate a page where memory must not be waited for
  * @dev: the device
- * @buffer: set to the page, whose content is undefined
+ * @buffer: set to the page; its content is undefined
  *
  * Context: any.
  * Return: 0; -ENOMEM.
