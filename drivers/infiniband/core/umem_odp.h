@@ -38,6 +38,7 @@ struct ib_odp_run {
  * struct ib_odp_fault - a fault in a chunk
  * @hmm: the range, and what is found there
  * @needed: how many of its pages are needed, from the first on; the others are ahead
+ * @found: how many are there as the device wants to access them, up to the first that is not
  * @flags: enum ib_odp_fault_flags
  * @look: nothing is faulted in: all that is needed must be mapped already
  * @present: of the pages ahead, what is mapped already is taken along and nothing is
@@ -46,6 +47,7 @@ struct ib_odp_run {
 struct ib_odp_fault {
 	struct hmm_range hmm;
 	unsigned int needed;
+	unsigned int found;
 	unsigned int flags;
 	bool look;
 	bool present;

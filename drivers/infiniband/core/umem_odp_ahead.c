@@ -76,8 +76,7 @@ static struct ib_odp_run runs_take(struct ib_odp_runs *runs, unsigned long next)
 		if (!set[i].faults || set[i].next != next)
 			continue;
 		found = set[i];
-		set[i].faults = 0;
-		set[i].grace = 0;
+		set[i] = (struct ib_odp_run) {};
 		break;
 	}
 	spin_unlock(&runs->lock);

@@ -144,11 +144,9 @@ static int fault_bring(struct ib_odp_fault *fault)
 /* After a look: is all there that is needed, and if not, can it be? */
 static int fault_judge(const struct ib_odp_fault *fault)
 {
-	unsigned int found = fault_found(fault);
-
-	if (found >= fault->needed)
+	if (fault->found >= fault->needed)
 		return 0;
-	return fault->hmm.hmm_pfns[found] & HMM_PFN_ERROR ? -EFAULT : -EAGAIN;
+	return fault->hmm.hmm_pfns[fault->found] & HMM_PFN_ERROR ? -EFAULT : -EAGAIN;
 }
 
 static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
@@ -164,8 +162,10 @@ static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 	if (!ret)
 		ret = fault_bring(fault);
 	mmap_read_unlock(mm);
-	if (!ret && fault->look)
-		ret = fault_judge(fault);
+	if (!ret) {
+		fault->found = fault_found(fault);
+		ret = fault->look ? fault_judge(fault) : 0;
+	}
 	/* Of the process's own rights; -EPERM is for those of the region. */
 	return ret == -EPERM ? -EFAULT : ret;
 }
@@ -285,8 +285,6 @@ static int chunk_fault_run(struct ib_odp_chunk *chunk, struct ib_odp_fault *faul
 		/* The chunk is locked, and if this is the last, exit takes it. */
 		mmput_async(mm);
 	}
-	if (!ret)
-		fault->needed = fault_found(fault);
 	if (fault->hmm.hmm_pfns != on_stack)
 		kfree(fault->hmm.hmm_pfns);
 	return ret;
@@ -304,6 +302,7 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	};
 	struct ib_umem_odp *odp = chunk->odp;
 	struct ib_odp_run run;
+	unsigned long next;
 	int ret;
 
 	CLASS(ib_odp_charge, charge)(odp);
@@ -317,8 +316,9 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	if (ret)
 		return ret;
 	chunk->fault_end = fault.hmm.end;
-	ib_odp_run_end(odp, fault.hmm.start,
-		       chunk->huge ? ib_odp_chunk_end(chunk) : fault_needed_end(&fault), &run);
+	next = chunk->huge ? ib_odp_chunk_end(chunk)
+			   : fault.hmm.start + ((unsigned long)fault.found << PAGE_SHIFT);
+	ib_odp_run_end(odp, fault.hmm.start, next, &run);
 	return 0;
 }
 

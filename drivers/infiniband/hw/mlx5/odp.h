@@ -238,7 +238,7 @@ int mlx5_odp_fault_dmabuf(struct mlx5_ib_mr *mr);
 /* odp_fault.c */
 void mlx5_odp_decode(struct mlx5_ib_dev *dev, const struct mlx5_eqe *eqe,
 		     struct mlx5_odp_fault *fault);
-int mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault);
+int mlx5_odp_handle(struct mlx5_odp_fault *fault);
 
 /* odp_answer.c */
 void mlx5_odp_answers_init(struct mlx5_ib_pf_eq *eq);

@@ -33,11 +33,9 @@ static void odp_fault_work(struct work_struct *work)
 	struct mlx5_odp_fault *fault = container_of(work, struct mlx5_odp_fault, work);
 	int ret;
 
-	ret = mlx5_odp_handle(fault->eq->dev, fault);
+	ret = mlx5_odp_handle(fault);
 	if (ret == MLX5_ODP_STALLED) {
-		ret = mlx5_odp_fill_end(&fault->fill, ret);
-		if (ret == MLX5_ODP_STALLED)
-			ret = mlx5_odp_stall_fault(fault->eq, fault);
+		ret = mlx5_odp_stall_fault(fault->eq, fault);
 		if (!ret) {
 			odp_fault_free(fault);
 			return;

@@ -502,28 +502,34 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 	return ret;
 }
 
-/**
- * mlx5_odp_handle() - bring in what a fault asks for
- * @dev: the device
- * @fault: by mlx5_odp_decode()
- *
- * Context: sleeps, in a work item, but not for memory that user space holds back.
- * Return: MLX5_ODP_STALLED for such memory, with what is missing in @fault->fill; all
- * else is for mlx5_odp_answer().
- */
-int mlx5_odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault)
+static int odp_handle(struct mlx5_ib_dev *dev, struct mlx5_odp_fault *fault)
 {
-	struct mlx5_odp_fill *fill = &fault->fill;
-
-	*fill = (struct mlx5_odp_fill) { .dev = dev };
 	switch (fault->subtype) {
 	case MLX5_PFAULT_SUBTYPE_WQE:
-		return odp_handle_wqe(dev, fault, fill);
+		return odp_handle_wqe(dev, fault, &fault->fill);
 	case MLX5_PFAULT_SUBTYPE_RDMA:
-		return odp_handle_rdma(dev, fault, fill);
+		return odp_handle_rdma(dev, fault, &fault->fill);
 	case MLX5_PFAULT_SUBTYPE_MEMORY:
-		return odp_handle_memory(dev, fault, fill);
+		return odp_handle_memory(dev, fault, &fault->fill);
 	default:
 		return -EINVAL;
 	}
+}
+
+/**
+ * mlx5_odp_handle() - bring in what a fault asks for
+ * @fault: by mlx5_odp_decode()
+ *
+ * Context: sleeps, in a work item, but not for memory that user space holds back.
+ * Return: MLX5_ODP_STALLED for such memory, with what is missing in @fault->fill, which
+ * is ended; all else is for mlx5_odp_answer().
+ */
+int mlx5_odp_handle(struct mlx5_odp_fault *fault)
+{
+	struct mlx5_ib_dev *dev = fault->eq->dev;
+	int ret;
+
+	fault->fill = (struct mlx5_odp_fill) { .dev = dev };
+	ret = odp_handle(dev, fault);
+	return ret == MLX5_ODP_STALLED ? mlx5_odp_fill_end(&fault->fill, ret) : ret;
 }

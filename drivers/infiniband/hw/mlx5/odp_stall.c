@@ -187,16 +187,10 @@ static void odp_stalled_work(struct work_struct *work)
 	int ret;
 
 	ret = mlx5_odp_stall_end(&stalled->stall);
-	if (ret) {
-		fault->fill = (struct mlx5_odp_fill) { .dev = fault->eq->dev };
-		mlx5_odp_answer(fault, ret);
-		return;
-	}
-	ret = mlx5_odp_handle(fault->eq->dev, fault);
+	if (!ret)
+		ret = mlx5_odp_handle(fault);
 	if (ret == MLX5_ODP_STALLED) {
-		ret = mlx5_odp_fill_end(&fault->fill, ret);
-		if (ret == MLX5_ODP_STALLED)
-			ret = mlx5_odp_stall(&stalled->stall, &fault->fill.need);
+		ret = mlx5_odp_stall(&stalled->stall, &fault->fill.need);
 		if (!ret)
 			return;
 	}

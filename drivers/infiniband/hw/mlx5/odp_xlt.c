@@ -227,17 +227,20 @@ static bool odp_fill_has_buffer(struct mlx5_odp_fill *fill)
 int mlx5_odp_fill_chunk(struct mlx5_odp_fill *fill, struct mlx5_ib_mkey *mmkey,
 			struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
 {
-	struct odp_xlt part = odp_xlt(fill->mr, mmkey, start, end), all;
+	struct odp_xlt xlt;
+	bool slot;
 	int ret;
 
 	if (chunk->huge)
-		all = odp_xlt(fill->mr, mmkey, ib_odp_chunk_start(chunk), ib_odp_chunk_end(chunk));
+		xlt = odp_xlt(fill->mr, mmkey, ib_odp_chunk_start(chunk), ib_odp_chunk_end(chunk));
 	else
-		all = odp_xlt(fill->mr, mmkey, start, max(end, chunk->fault_end));
-	if (all.length > MLX5_UMR_FLEX_ALIGNMENT && odp_fill_has_buffer(fill))
-		ret = odp_fill_buffer(fill, chunk, &all);
-	else
-		ret = odp_fill_slot(fill, chunk, &part);
+		xlt = odp_xlt(fill->mr, mmkey, start, max(end, chunk->fault_end));
+	slot = xlt.length <= MLX5_UMR_FLEX_ALIGNMENT;
+	if (!slot && !odp_fill_has_buffer(fill)) {
+		xlt = odp_xlt(fill->mr, mmkey, start, end);
+		slot = true;
+	}
+	ret = slot ? odp_fill_slot(fill, chunk, &xlt) : odp_fill_buffer(fill, chunk, &xlt);
 	fill->posted = true;
 	return ret;
 }
