@@ -42,6 +42,7 @@ SCENARIOS = {
     "stalled": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/stalled.sh"),
     "rebind": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/rebind.sh"),
     "flr": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/flr.sh"),
+    "fence": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/fence.sh"),
     "eject": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/eject.sh"),
     "surprise": ({"dev": "mlx5x2", "errors": GONE}, f"bash {HERE}/scenarios/surprise.sh"),
     "provoked": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/provoked.sh"),

@@ -92,6 +92,7 @@ enum {
     X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
     X(FAULT_AROUND, "fault-around", 1) X(BF_IGNORE, "bf-ignore", 4) \
     X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
+    X(DRAIN, "drain", 100000) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -205,7 +206,7 @@ struct Mlx5Device {
 
     MemoryRegion bar, msix_bar, test;
     uint8_t iseg[MLX5_ISEG_SIZE];
-    QEMUTimer *health, *disable;
+    QEMUTimer *health, *disable, *drain;
     QEMUTimer *interrupt;               /* raises vectors */
     uint32_t vectors;                   /* a bit each, not yet raised */
     uint64_t test_scratch;              /* survives a reset */
@@ -250,6 +251,7 @@ void mlx5_reset_all(Mlx5Device *dev);
 void mlx5_reset_objects(Mlx5Device *dev);
 /* knob + up to "jitter" ns, from now, on the virtual clock. */
 int64_t mlx5_when(Mlx5Device *dev, unsigned knob);
+bool mlx5_is_master(Mlx5Device *dev);
 uint32_t mlx5_random(Mlx5Device *dev);
 /* Is it this event's turn for that kind of trouble?  Counts it. */
 bool mlx5_hostile(Mlx5Device *dev, uint32_t kind);

@@ -56,12 +56,20 @@ static uint8_t cmd_nothing(Mlx5Device *dev, Mlx5Cmd *cmd)
     return MLX5_CMD_STAT_OK;
 }
 
-/* A driver that begins, or ends, finds nothing of the one before. */
+/*
+ * A driver that begins may find what the one before it left, and that goes on:
+ * a driver that gave it up has to reset the function.
+ */
 static uint8_t cmd_enable_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    mlx5_caps_reset(dev);
+    return MLX5_CMD_STAT_OK;
+}
+
+static uint8_t cmd_disable_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
-    mlx5_caps_reset(dev);
     return MLX5_CMD_STAT_OK;
 }
 
@@ -85,7 +93,7 @@ typedef struct Mlx5CmdDesc {
 
 static const Mlx5CmdDesc commands[] = {
     CMD(ENABLE_HCA, cmd_enable_hca, enable_hca),
-    CMD(DISABLE_HCA, cmd_enable_hca, disable_hca),
+    CMD(DISABLE_HCA, cmd_disable_hca, disable_hca),
     CMD(INIT_HCA, cmd_nothing, init_hca),
     CMD(TEARDOWN_HCA, cmd_teardown_hca, teardown_hca),
     CMD(MANAGE_PAGES, cmd_nothing, manage_pages),

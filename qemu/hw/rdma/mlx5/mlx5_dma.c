@@ -181,10 +181,8 @@ static void dma_check(Mlx5Device *dev, uint64_t addr, size_t len, bool write,
 
 static bool dma_possible(Mlx5Device *dev, uint64_t addr, size_t len)
 {
-    uint16_t command = pci_get_word(PCI_DEVICE(dev)->config + PCI_COMMAND);
-
-    return !dev->removed && (command & PCI_COMMAND_MASTER) &&
-           addr + len - 1 >= addr;
+    return !dev->removed && addr + len - 1 >= addr &&
+           (mlx5_is_master(dev) || timer_pending(dev->drain));
 }
 
 static bool dma_access(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,

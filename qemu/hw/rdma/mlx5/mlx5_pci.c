@@ -166,14 +166,15 @@ static void iseg_health_tick(void *opaque)
               qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + HEALTH_NS);
 }
 
-/* The driver gave it up: what is inside goes, and no DMA is left over. */
+/*
+ * The driver gave it up.  What is inside stays: no header says that it goes by
+ * this alone, and a reset is what ends it for certain.
+ */
 static void iseg_disable(void *opaque)
 {
     Mlx5Device *dev = opaque;
     uint8_t *p = dev->iseg + ISEG(cmdq_addr_l_sz);
 
-    mlx5_reset_objects(dev);
-    mlx5_eq_reset(dev);
     stl_be_p(p, ldl_be_p(p) |
              MLX5_INITIAL_SEG_NIC_INTERFACE_DISABLED << MLX5_NIC_IFC_OFFSET);
 }
@@ -270,12 +271,48 @@ static uint32_t config_read(PCIDevice *pci, uint32_t addr, int len)
     return pci_default_read_config(pci, addr, len);
 }
 
+bool mlx5_is_master(Mlx5Device *dev)
+{
+    return pci_get_word(PCI_DEVICE(dev)->config + PCI_COMMAND) &
+           PCI_COMMAND_MASTER;
+}
+
+static void drain_show(Mlx5Device *dev)
+{
+    PCIDevice *pci = PCI_DEVICE(dev);
+    uint8_t *devsta = pci->config + pci->exp.exp_cap + PCI_EXP_DEVSTA;
+    bool drains = timer_pending(dev->drain);
+
+    pci_set_word(devsta, (pci_get_word(devsta) & ~PCI_EXP_DEVSTA_TRPND) |
+                         drains * PCI_EXP_DEVSTA_TRPND);
+    memory_region_set_enabled(&pci->bus_master_enable_region,
+                              mlx5_is_master(dev) || drains);
+}
+
+static void drained(void *opaque)
+{
+    drain_show(opaque);
+}
+
+/* What was under way when mastering went still arrives; the status shows it. */
+static void drain_start(Mlx5Device *dev)
+{
+    timer_mod_ns(dev->drain, mlx5_when(dev, MLX5_KNOB_DRAIN));
+    drain_show(dev);
+}
+
 static void config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int len)
 {
-    if (MLX5(pci)->removed) {
+    Mlx5Device *dev = MLX5(pci);
+    bool master = mlx5_is_master(dev);
+
+    if (dev->removed) {
         return;
     }
     pci_default_write_config(pci, addr, value, len);
+    if (master && !mlx5_is_master(dev)) {
+        drain_start(dev);
+    }
     pcie_cap_flr_write_config(pci, addr, value, len);
 }
 
@@ -297,6 +334,8 @@ void mlx5_reset_objects(Mlx5Device *dev)
 void mlx5_reset_all(Mlx5Device *dev)
 {
     interrupt_cancel(dev);
+    timer_del(dev->drain);
+    drain_show(dev);
     mlx5_cmd_reset(dev);
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
@@ -335,6 +374,7 @@ static void init_parts(Mlx5Device *dev)
     mlx5_caps_reset(dev);
     dev->interrupt = timer_new_ns(QEMU_CLOCK_VIRTUAL, interrupt_timer, dev);
     dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
+    dev->drain = timer_new_ns(QEMU_CLOCK_VIRTUAL, drained, dev);
     iseg_reset(dev);
     dev->dma_pages = g_hash_table_new(NULL, NULL);
     dev->health = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_health_tick, dev);
@@ -406,6 +446,7 @@ static void device_exit(PCIDevice *pci)
     }
     timer_free(dev->health);
     timer_free(dev->disable);
+    timer_free(dev->drain);
     timer_free(dev->interrupt);
     g_hash_table_destroy(dev->dma_pages);
     msix_uninit(pci, &dev->msix_bar, &dev->msix_bar);
