@@ -7,7 +7,7 @@ is qualified with that one.  Each scenario is a VM of its own; in most the tests
 of dev/mlx5/tests run, some are a script of dev/mlx5/scenarios.  Every boot also
 judges the kernel's console, and the adapter's own check of its DMA.  SANITIZE=1
 runs the QEMU that `make qemu SANITIZE=1` builds: what its sanitizers report of
-the adapter is a failure.
+the adapter is a failure.  "bare" is no VM: its tests, dev/mlx5/bare, are the driver.
 """
 import fnmatch
 import functools
@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from lib.common import note
 from machine import ktap, vm
+from mlx5.bare import run as bare
 
 MODULES = ("dmacheck", "exporter", "plant", "provoke", "stall")     # the guest has their paths
 CHECKED = f"bash {HERE}/checked.sh "
@@ -107,13 +108,18 @@ def scenario(config, name, wanted, quiet):
 def run(config, glob=None, quiet=True):
     """T is scenarios, or scenario.test, as globs; without it, all but LONG."""
     globs = [word.partition(".") for word in (glob or "*").split()]
-    chosen = []
-    for name in asked(SCENARIOS, config):
-        wanted = [test or "*" for which, _, test in globs if fnmatch.fnmatch(name, which)]
-        if wanted and (glob or name not in LONG):
-            chosen.append((config, name, " ".join(wanted), quiet))
-    modules(config)
+
+    def wanted(name):
+        return [test or "*" for which, _, test in globs if fnmatch.fnmatch(name, which)]
+
     total = ktap.Tally()
+    if wanted("bare"):
+        total.merge(bare.run(wanted("bare")))
+        note(f"mlx5 bare: {total.line()}")
+    chosen = [(config, name, " ".join(wanted(name)), quiet) for name in asked(SCENARIOS, config)
+              if wanted(name) and (glob or name not in LONG)]
+    if chosen:
+        modules(config)
     for tally in vm.together(scenario, chosen):
         total.merge(tally)
     return total

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests without a guest begin with: a machine of its own each, an adapter."""
+import os
+import unittest
+
+from adapter import Adapter
+from qtest import Machine
+
+# What a run must not say, of tests that do not mean it.
+REPORTS = ("DMA check:", "runtime error:", "AddressSanitizer")
+
+
+class Bench(unittest.TestCase):
+    DEVICES = ("lid=1",)
+    MEANT = ()          # reports that belong to the test
+
+    def setUp(self):
+        qemu = os.environ["BARE_QEMU"]
+        self.machine = Machine(qemu, self.DEVICES, self.environment())
+        self.addCleanup(self.machine.close)
+        headers = os.path.join(os.path.dirname(qemu), "include")
+        self.adapters = [Adapter(self.machine, headers, nr) for nr in range(len(self.DEVICES))]
+        self.dev = self.adapters[0]
+
+    def tearDown(self):
+        self.machine.step()
+        said = self.machine.said()
+        for report in set(REPORTS) - set(self.MEANT):
+            self.assertNotIn(report, said)
+
+    @staticmethod
+    def environment():
+        return {**os.environ, "MALLOC_PERTURB_": "165",
+                "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+                "UBSAN_OPTIONS": "print_stacktrace=1"}
