@@ -21,7 +21,10 @@ COMPLETE, FENCE, SMALL_FENCE = 0x08, 4 << 5, 1 << 5
 # Completions: their opcode, and syndromes of those in error.
 REQ, RESP_WRITE_IMM, RESP_SEND, REQ_ERR, RESP_ERR = 0, 1, 2, 13, 14
 FLUSHED, REMOTE_INVALID, REMOTE_ACCESS, REMOTE_OP, RETRIES, RNR_RETRIES = 5, 0x12, 0x13, 0x14, 0x15, 0x16
-PAGE_REQUEST, PAGE_FAULT = 0x0b, 0x0c
+SHARED = 0xffff         # user context: the driver, in the name of all of them
+COMMAND, PAGE_REQUEST, PAGE_FAULT = 0x0a, 0x0b, 0x0c
+# Commands are waited for, without their events.
+ALL_EVENTS = (1 << 64) - 1 & ~(1 << COMMAND)
 
 
 class Refused(Exception):
@@ -109,10 +112,14 @@ class Adapter:
             out += self.machine.read(back + nr * BOX_STRIDE, min(BOX, out_len - at))
         return out[:out_len]
 
-    def command(self, name, more=b"", out_more=0, **fields):
-        """The answer to a command that works; any other status is an exception."""
+    def command(self, name, more=b"", out_more=0, uid=0, **fields):
+        """The answer to a command that works; any other status is an exception.  uid: the
+        user context in whose name it comes, also where the layout has no place for it."""
         kind = NAMES.get(name, name.lower())
+        if name == "DESTROY_UCTX":          # of which it is the object
+            fields, uid = {"uid": uid}, 0
         data = self.layout.new(f"{kind}_in", opcode=self.opcodes[name], **fields)
+        data[2:4] = uid.to_bytes(2, "big")
         out = self.raw(bytes(data) + more, self.layout.bytes(f"{kind}_out") + out_more)
         if out is None:
             raise TimeoutError(f"{name}: no answer")
@@ -158,14 +165,14 @@ def pas(*addresses):
 
 
 class EventQueue:
-    def __init__(self, adapter, types=(1 << 64) - 1, log_size=6, uar=None, vector=0):
+    def __init__(self, adapter, types=ALL_EVENTS, log_size=6, uar=None, vector=0, uid=SHARED):
         self.adapter, self.log_size, self.index = adapter, log_size, 0
         self.ring = adapter.machine.pages()
         self.uar = adapter.uar if uar is None else uar
         for nr in range(1 << log_size):
             adapter.machine.write(self.ring + 64 * nr + 63, b"\1")
         self.number = adapter.command(
-            "CREATE_EQ", pas(self.ring), eq_context_entry__uar_page=self.uar,
+            "CREATE_EQ", pas(self.ring), uid=uid, eq_context_entry__uar_page=self.uar,
             eq_context_entry__log_eq_size=log_size, eq_context_entry__intr=vector,
             event_bitmask=types << 192)["eq_number"]
 

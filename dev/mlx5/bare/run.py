@@ -48,7 +48,7 @@ def flat(suite):
 
 
 def run(globs=("*",)):
-    os.environ["BARE_QEMU"] = vm.our_qemu()
+    os.environ["BARE_QEMU"] = os.environ.get("QEMU") or vm.our_qemu()
     loader = unittest.TestLoader()
     tests = list(flat(loader.discover(HERE)))
     if loader.errors:

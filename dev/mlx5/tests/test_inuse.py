@@ -7,18 +7,19 @@ import unittest
 import pyverbs.enums as e
 from pyverbs.mr import MW, MWBind, MWBindInfo
 from pyverbs.pd import PD
-from pyverbs.pyverbs_error import PyverbsRDMAError
+from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
 
 from devx import IndirectKey, klm, open_device
 from mlx5ctl import Adapter
 from rdma import ODP, PAGE, Buffer, fences, ours, pair, pattern, provokes
+from test_umem import Maker
 
 
 def closes(thing):
     """False: the adapter keeps it."""
     try:
         thing.close()
-    except PyverbsRDMAError:
+    except (PyverbsError, PyverbsRDMAError):
         return False
     return True
 
@@ -90,4 +91,15 @@ class InUse(unittest.TestCase):
         self.assertFalse(closes(pd))
         key.object.close()
         self.assertTrue(closes(pd))
+        self.written()
+
+    def test_a_completion_queue_and_a_domain_go_after_a_queue_pair_of_a_program(self):
+        """Which the kernel does not know to use them, either."""
+        maker = Maker()
+        qp = maker.qp(maker.umem(), maker.umem())
+        self.assertFalse(closes(maker.completions))
+        self.assertFalse(closes(maker.pd))
+        qp.close()
+        self.assertTrue(closes(maker.completions))
+        self.assertTrue(closes(maker.pd))
         self.written()

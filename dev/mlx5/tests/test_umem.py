@@ -64,7 +64,9 @@ class Maker:
         return self.work_queue(cmd, devx.RING, ring, record, at)
 
     def qp(self, ring, record, at=0):
+        self.completions = self.cq(self.umem(), self.umem())
         cmd, qpc = devx.Command(CREATE_QP, 0x110), 0xc0
+        cmd.put(qpc + 0x3e8, 24, devx.field(self.completions.out_view, 0x48, 24))
         cmd.put(qpc + 0x8, 8, RC)
         cmd.put(qpc + 0x13, 2, MIGRATED)
         cmd.put(qpc + 0x28, 24, devx.pd_number(self.pd))

@@ -5,6 +5,7 @@
  *   mlx5_pci        bus glue: BARs, interrupts, reset, FLR, removal
  *   mlx5_cmd        command interface: mailboxes, dispatch, completion
  *   mlx5_caps       capabilities, vport, port registers
+ *   mlx5_obj        objects by number: tables, owners, users
  *   mlx5_res        protection and transport domains, UARs, contexts, umems
  *   mlx5_eq, _cq    event and completion queues
  *   mlx5_mkey       memory keys and their translations
@@ -120,7 +121,17 @@ enum {
     MLX5_HOSTILE_STORM = 1 << 11,       /* 64 made-up events beside it */
 };
 
-/* ---- objects by number ---- */
+/* ---- mlx5_obj: objects by number ---- */
+
+/* Begins each object that a command makes. */
+typedef struct Mlx5Obj Mlx5Obj;
+struct Mlx5Obj {
+    uint16_t uid;                       /* its user context; 0: the driver */
+    unsigned refs;                      /* its number, and each user */
+    GDestroyNotify destroy;
+    Mlx5Obj *uses[8];                   /* what it uses, as long as it is */
+    unsigned nr_uses;
+};
 
 typedef struct Mlx5Table {
     GHashTable *objs;                   /* number -> object */
@@ -135,6 +146,23 @@ bool mlx5_table_add(Mlx5Table *t, void *obj, uint32_t *nr);
 bool mlx5_table_del(Mlx5Table *t, uint32_t nr);
 void mlx5_table_reset(Mlx5Table *t);    /* every object goes */
 void mlx5_table_free(Mlx5Table *t);     /* and the table */
+
+typedef struct Mlx5Cmd Mlx5Cmd;
+
+/* A new object of the command's context, without a number. */
+void mlx5_obj_init(Mlx5Device *dev, Mlx5Obj *obj, const Mlx5Cmd *cmd,
+                   GDestroyNotify destroy);
+void mlx5_obj_put(void *obj);           /* NULL is fine */
+/* obj uses that one from now on; shared: also if it is the driver's. */
+uint8_t mlx5_obj_use(Mlx5Obj *obj, Mlx5Table *t, uint32_t nr, bool shared);
+/* Nobody's name, or that of all contexts: no program's command. */
+bool mlx5_uid_is_driver(uint16_t uid);
+bool mlx5_obj_usable(const Mlx5Obj *obj, uint16_t uid);
+/* The object if the command may change it, or look at it; or NULL. */
+void *mlx5_obj_get(Mlx5Table *t, uint32_t nr, const Mlx5Cmd *cmd);
+void *mlx5_obj_look(Mlx5Table *t, uint32_t nr, const Mlx5Cmd *cmd);
+/* It goes, unless it is another's, or used. */
+uint8_t mlx5_obj_del(Mlx5Table *t, uint32_t nr, const Mlx5Cmd *cmd);
 
 typedef struct Mlx5Umem Mlx5Umem;
 
@@ -156,8 +184,8 @@ typedef struct Mlx5Dbr {
 
 /* Cannot be destroyed as long as a queue has a part of it. */
 struct Mlx5Umem {
+    Mlx5Obj obj;
     Mlx5Buf buf;
-    unsigned refs;                      /* its number, and each user */
 };
 
 /* Translations of any key, the last ones of each kind: mlx5_stale.c. */
@@ -177,12 +205,12 @@ typedef struct Mlx5Mkey Mlx5Mkey;
 typedef struct Mlx5QP Mlx5QP;
 typedef struct Mlx5SRQ Mlx5SRQ;
 
-typedef struct Mlx5Cmd {
+struct Mlx5Cmd {
     uint16_t opcode, uid, op_mod;
     uint8_t *in, *out;                  /* whole mailboxes, zero-filled out */
     size_t in_len, out_len;
     uint32_t syndrome;
-} Mlx5Cmd;
+};
 
 /* Returns MLX5_CMD_STAT_*; in and out are at least as long as declared. */
 typedef uint8_t Mlx5CmdFn(Mlx5Device *dev, Mlx5Cmd *cmd);
@@ -270,15 +298,15 @@ void mlx5_dma_reset(Mlx5Device *dev);
 /* pas: big-endian 64-bit page addresses, inside a command's mailbox */
 bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
                    uint32_t page_shift, uint64_t offset, uint64_t len);
-bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
-                        uint64_t offset, uint64_t len);
+bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint16_t uid,
+                        uint32_t umem_id, uint64_t offset, uint64_t len);
 void mlx5_buf_free(Mlx5Buf *buf);
 bool mlx5_buf_read(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, void *p,
                    size_t n);
 bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
                     size_t n);
 /* At that address, or at that offset of a umem; free it in any case. */
-bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, bool in_umem,
+bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, uint16_t uid, bool in_umem,
                    uint32_t umem_id, uint64_t addr);
 void mlx5_dbr_free(Mlx5Dbr *dbr);
 
@@ -295,9 +323,8 @@ void mlx5_caps_reset(Mlx5Device *dev);
 /* ---- mlx5_res ---- */
 /* Is that page of BAR 0 an allocated UAR? */
 bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar);
-/* One more user of it; NULL: there is none of that number. */
-Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint32_t nr);
-void mlx5_umem_put(Mlx5Umem *umem);     /* NULL is fine */
+/* One more user of it; NULL: that context has none of that number. */
+Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint16_t uid, uint32_t nr);
 
 /* ---- mlx5_mkey ---- */
 /* Has that protection domain a key? */
@@ -311,7 +338,7 @@ void mlx5_eq_post(Mlx5Device *dev, uint32_t eqn, uint8_t type, uint8_t sub_type,
                   const void *data, size_t len);
 bool mlx5_eq_wants(Mlx5Device *dev, uint8_t type);
 /* The UAR's EQ register: the EQ's number and the consumer's index. */
-void mlx5_eq_doorbell(Mlx5Device *dev, uint32_t value);
+void mlx5_eq_doorbell(Mlx5Device *dev, uint32_t uar, uint32_t value);
 /* A QP's, SRQ's or CQ's asynchronous event, by its number. */
 void mlx5_event_qp(Mlx5Device *dev, uint8_t type, uint32_t qpn);
 void mlx5_event_srq(Mlx5Device *dev, uint8_t type, uint32_t srqn);
@@ -321,7 +348,6 @@ void mlx5_cq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);
 /* cqe: op_own has the opcode only; owner and wqe format are filled in here. */
 void mlx5_cq_post(Mlx5Device *dev, uint32_t cqn, struct mlx5_cqe64 *cqe,
                   bool solicited);
-bool mlx5_cq_exists(Mlx5Device *dev, uint32_t cqn);
 
 /* ---- mlx5_qp, mlx5_send ---- */
 void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value);

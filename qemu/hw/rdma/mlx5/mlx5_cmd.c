@@ -86,38 +86,42 @@ typedef struct Mlx5CmdDesc {
     uint16_t opcode;
     Mlx5CmdFn *fn;
     size_t in_len, out_len;             /* at least */
+    bool driver;                        /* in no user context's name */
 } Mlx5CmdDesc;
 
 #define CMD(op, fn, type) \
     { MLX5_CMD_OP_##op, fn, MLX5_BYTES(type##_in), MLX5_BYTES(type##_out) }
 
+#define DRIVER(op, fn, type) \
+    { MLX5_CMD_OP_##op, fn, MLX5_BYTES(type##_in), MLX5_BYTES(type##_out), true }
+
 static const Mlx5CmdDesc commands[] = {
-    CMD(ENABLE_HCA, cmd_enable_hca, enable_hca),
-    CMD(DISABLE_HCA, cmd_disable_hca, disable_hca),
-    CMD(INIT_HCA, cmd_nothing, init_hca),
-    CMD(TEARDOWN_HCA, cmd_teardown_hca, teardown_hca),
-    CMD(MANAGE_PAGES, cmd_nothing, manage_pages),
-    CMD(SET_DRIVER_VERSION, cmd_nothing, set_driver_version),
+    DRIVER(ENABLE_HCA, cmd_enable_hca, enable_hca),
+    DRIVER(DISABLE_HCA, cmd_disable_hca, disable_hca),
+    DRIVER(INIT_HCA, cmd_nothing, init_hca),
+    DRIVER(TEARDOWN_HCA, cmd_teardown_hca, teardown_hca),
+    DRIVER(MANAGE_PAGES, cmd_nothing, manage_pages),
+    DRIVER(SET_DRIVER_VERSION, cmd_nothing, set_driver_version),
     CMD(NOP, cmd_nothing, nop),
     CMD(QUERY_LAG, cmd_nothing, query_lag),     /* there is none */
 
     CMD(QUERY_HCA_CAP, mlx5_query_hca_cap, query_hca_cap),
-    CMD(SET_HCA_CAP, mlx5_set_hca_cap, set_hca_cap),
+    DRIVER(SET_HCA_CAP, mlx5_set_hca_cap, set_hca_cap),
     CMD(QUERY_ADAPTER, mlx5_query_adapter, query_adapter),
     CMD(QUERY_ISSI, mlx5_query_issi, query_issi),
-    CMD(SET_ISSI, mlx5_set_issi, set_issi),
-    CMD(QUERY_PAGES, mlx5_query_pages, query_pages),
+    DRIVER(SET_ISSI, mlx5_set_issi, set_issi),
+    DRIVER(QUERY_PAGES, mlx5_query_pages, query_pages),
     CMD(QUERY_HCA_VPORT_CONTEXT, mlx5_query_vport_context,
         query_hca_vport_context),
-    CMD(MODIFY_HCA_VPORT_CONTEXT, mlx5_modify_vport_context,
+    DRIVER(MODIFY_HCA_VPORT_CONTEXT, mlx5_modify_vport_context,
         modify_hca_vport_context),
     CMD(QUERY_HCA_VPORT_GID, mlx5_query_vport_gid, query_hca_vport_gid),
     CMD(QUERY_HCA_VPORT_PKEY, mlx5_query_vport_pkey, query_hca_vport_pkey),
     CMD(QUERY_VPORT_COUNTER, mlx5_query_vport_counter, query_vport_counter),
     CMD(QUERY_SPECIAL_CONTEXTS, mlx5_query_special_contexts,
         query_special_contexts),
-    CMD(ACCESS_REG, mlx5_access_reg, access_register),
-    CMD(MAD_IFC, mlx5_mad_ifc, mad_ifc),
+    DRIVER(ACCESS_REG, mlx5_access_reg, access_register),
+    DRIVER(MAD_IFC, mlx5_mad_ifc, mad_ifc),
 
     CMD(ALLOC_PD, mlx5_alloc_pd, alloc_pd),
     CMD(DEALLOC_PD, mlx5_dealloc_pd, dealloc_pd),
@@ -127,17 +131,17 @@ static const Mlx5CmdDesc commands[] = {
     CMD(DEALLOC_TRANSPORT_DOMAIN, mlx5_dealloc_td, dealloc_transport_domain),
     CMD(ALLOC_UAR, mlx5_alloc_uar, alloc_uar),
     CMD(DEALLOC_UAR, mlx5_dealloc_uar, dealloc_uar),
-    CMD(CREATE_UCTX, mlx5_create_uctx, create_uctx),
-    CMD(DESTROY_UCTX, mlx5_destroy_uctx, destroy_uctx),
+    DRIVER(CREATE_UCTX, mlx5_create_uctx, create_uctx),
+    DRIVER(DESTROY_UCTX, mlx5_destroy_uctx, destroy_uctx),
     CMD(CREATE_UMEM, mlx5_create_umem, create_umem),
     CMD(DESTROY_UMEM, mlx5_destroy_umem, destroy_umem),
     CMD(ALLOC_Q_COUNTER, mlx5_alloc_q_counter, alloc_q_counter),
     CMD(DEALLOC_Q_COUNTER, mlx5_dealloc_q_counter, dealloc_q_counter),
     CMD(QUERY_Q_COUNTER, mlx5_query_q_counter, query_q_counter),
 
-    CMD(CREATE_EQ, mlx5_create_eq, create_eq),
-    CMD(DESTROY_EQ, mlx5_destroy_eq, destroy_eq),
-    CMD(QUERY_EQ, mlx5_query_eq, query_eq),
+    DRIVER(CREATE_EQ, mlx5_create_eq, create_eq),
+    DRIVER(DESTROY_EQ, mlx5_destroy_eq, destroy_eq),
+    DRIVER(QUERY_EQ, mlx5_query_eq, query_eq),
     CMD(CREATE_CQ, mlx5_create_cq, create_cq),
     CMD(DESTROY_CQ, mlx5_destroy_cq, destroy_cq),
     CMD(QUERY_CQ, mlx5_query_cq, query_cq),
@@ -146,7 +150,7 @@ static const Mlx5CmdDesc commands[] = {
     CMD(CREATE_MKEY, mlx5_create_mkey, create_mkey),
     CMD(DESTROY_MKEY, mlx5_destroy_mkey, destroy_mkey),
     CMD(QUERY_MKEY, mlx5_query_mkey, query_mkey),
-    CMD(PAGE_FAULT_RESUME, mlx5_page_fault_resume, page_fault_resume),
+    DRIVER(PAGE_FAULT_RESUME, mlx5_page_fault_resume, page_fault_resume),
     CMD(CREATE_PSV, mlx5_create_psv, create_psv),
     CMD(DESTROY_PSV, mlx5_destroy_psv, destroy_psv),
 
@@ -213,8 +217,7 @@ static bool cmd_shall_fail(Mlx5Device *dev, uint16_t opcode)
 
 static bool cmd_uid_valid(Mlx5Device *dev, uint16_t uid)
 {
-    return !uid || uid == MLX5_SHARED_RESOURCE_UID ||
-           mlx5_table_get(&dev->uctxs, uid);
+    return mlx5_uid_is_driver(uid) || mlx5_table_get(&dev->uctxs, uid);
 }
 
 static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -232,6 +235,9 @@ static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
     }
     if (!cmd_uid_valid(dev, cmd->uid)) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
+    if (desc->driver && !mlx5_uid_is_driver(cmd->uid)) {
+        return MLX5_CMD_STAT_BAD_OP_ERR;
     }
     return desc->fn(dev, cmd);
 }

@@ -54,6 +54,7 @@ typedef struct Mlx5Ring {
 } Mlx5Ring;
 
 struct Mlx5CQ {
+    Mlx5Obj obj;
     Mlx5Device *dev;
     uint32_t cqn, eqn, uar;
     Mlx5Ring ring;
@@ -76,11 +77,6 @@ static void cq_free(void *opaque)
     mlx5_buf_free(&cq->ring.buf);
     mlx5_dbr_free(&cq->dbr);
     g_free(cq);
-}
-
-bool mlx5_cq_exists(Mlx5Device *dev, uint32_t cqn)
-{
-    return mlx5_table_get(&dev->cqs, cqn);
 }
 
 /* ---- events ---- */
@@ -259,7 +255,7 @@ static bool ring_init(Mlx5Device *dev, Mlx5Ring *ring, Mlx5Cmd *cmd)
         return false;
     }
     if (MLX5_PRM_GET(create_cq_in, cmd->in, cq_umem_valid)) {
-        return mlx5_buf_init_umem(dev, &ring->buf,
+        return mlx5_buf_init_umem(dev, &ring->buf, cmd->uid,
                                   mlx5_bits_get(cmd->in, UMEM_ID, 32),
                                   mlx5_bits_get(cmd->in, UMEM_OFFSET, 64), len);
     }
@@ -279,11 +275,12 @@ static bool cq_init(Mlx5CQ *cq, Mlx5Cmd *cmd)
     cq->ignore_overrun = MLX5_PRM_GET(cqc, cqc, oi);
     cq->state = CQ_STATE_FIRED;
     if (MLX5_PRM_GET(cqc, cqc, apu_cq) || MLX5_PRM_GET(cqc, cqc, cqe_comp_en) ||
-        MLX5_PRM_GET(cqc, cqc, cc) || !mlx5_uar_valid(dev, cq->uar) ||
-        !mlx5_table_get(&dev->eqs, cq->eqn)) {
+        MLX5_PRM_GET(cqc, cqc, cc) ||
+        mlx5_obj_use(&cq->obj, &dev->uars, cq->uar, false) ||
+        mlx5_obj_use(&cq->obj, &dev->eqs, cq->eqn, false)) {
         return false;
     }
-    return mlx5_dbr_init(dev, &cq->dbr,
+    return mlx5_dbr_init(dev, &cq->dbr, cmd->uid,
                          MLX5_PRM_GET(cqc, cqc, dbr_umem_valid),
                          mlx5_bits_get(cqc, DBR_UMEM_ID, 32),
                          MLX5_PRM_GET(cqc, cqc, dbr_addr)) &&
@@ -296,12 +293,13 @@ uint8_t mlx5_create_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
     cq->dev = dev;
     cq->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, cq_arm, cq);
+    mlx5_obj_init(dev, &cq->obj, cmd, cq_free);
     if (!cq_init(cq, cmd)) {
-        cq_free(cq);
+        mlx5_obj_put(cq);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     if (!mlx5_table_add(&dev->cqs, cq, &cq->cqn)) {
-        cq_free(cq);
+        mlx5_obj_put(cq);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     MLX5_PRM_SET(create_cq_out, cmd->out, cqn, cq->cqn);
@@ -312,16 +310,14 @@ uint8_t mlx5_create_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    uint32_t cqn = MLX5_PRM_GET(destroy_cq_in, cmd->in, cqn);
-
-    return mlx5_table_del(&dev->cqs, cqn) ? MLX5_CMD_STAT_OK :
-                                            MLX5_CMD_STAT_BAD_RES_ERR;
+    return mlx5_obj_del(&dev->cqs, MLX5_PRM_GET(destroy_cq_in, cmd->in, cqn),
+                        cmd);
 }
 
 uint8_t mlx5_query_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t cqn = MLX5_PRM_GET(query_cq_in, cmd->in, cqn);
-    Mlx5CQ *cq = mlx5_table_get(&dev->cqs, cqn);
+    Mlx5CQ *cq = mlx5_obj_look(&dev->cqs, cqn, cmd);
     void *cqc = MLX5_PRM_PTR(query_cq_out, cmd->out, cq_context);
     uint32_t consumer = 0;
 
@@ -402,8 +398,8 @@ uint8_t mlx5_modify_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *in = cmd->in;
     void *cqc = MLX5_PRM_PTR(modify_cq_in, in, cq_context);
-    Mlx5CQ *cq = mlx5_table_get(&dev->cqs,
-                                MLX5_PRM_GET(modify_cq_in, in, cqn));
+    Mlx5CQ *cq = mlx5_obj_get(&dev->cqs, MLX5_PRM_GET(modify_cq_in, in, cqn),
+                              cmd);
     uint8_t status;
 
     if (!cq) {
@@ -427,7 +423,7 @@ uint8_t mlx5_modify_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 void mlx5_cq_init(Mlx5Device *dev)
 {
-    mlx5_table_init(&dev->cqs, 1, 0xffff, cq_free);
+    mlx5_table_init(&dev->cqs, 1, 0xffff, mlx5_obj_put);
 }
 
 void mlx5_cq_reset(Mlx5Device *dev)

@@ -265,15 +265,15 @@ static bool umem_has(const Mlx5Umem *umem, uint64_t offset, uint64_t len)
     return umem && len && len <= umem->buf.len && offset <= umem->buf.len - len;
 }
 
-bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
-                        uint64_t offset, uint64_t len)
+bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint16_t uid,
+                        uint32_t umem_id, uint64_t offset, uint64_t len)
 {
-    Mlx5Umem *umem = mlx5_umem_get(dev, umem_id);
+    Mlx5Umem *umem = mlx5_umem_get(dev, uid, umem_id);
     uint64_t begin, first, nr;
 
     memset(buf, 0, sizeof(*buf));
     if (!umem_has(umem, offset, len)) {
-        mlx5_umem_put(umem);
+        mlx5_obj_put(umem);
         return false;
     }
     begin = umem->buf.offset + offset;
@@ -291,7 +291,7 @@ bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint32_t umem_id,
 void mlx5_buf_free(Mlx5Buf *buf)
 {
     g_free(buf->pas);
-    mlx5_umem_put(buf->umem);
+    mlx5_obj_put(buf->umem);
     memset(buf, 0, sizeof(*buf));
 }
 
@@ -337,11 +337,11 @@ bool mlx5_buf_write(Mlx5Device *dev, Mlx5Buf *b, uint64_t off, const void *p,
     return buf_access(dev, b, off, (void *)p, n, true);
 }
 
-bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, bool in_umem,
+bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, uint16_t uid, bool in_umem,
                    uint32_t umem_id, uint64_t addr)
 {
     const size_t size = 2 * sizeof(uint32_t);
-    Mlx5Umem *umem = in_umem ? mlx5_umem_get(dev, umem_id) : NULL;
+    Mlx5Umem *umem = in_umem ? mlx5_umem_get(dev, uid, umem_id) : NULL;
     uint64_t left;
 
     dbr->umem = umem;
@@ -358,6 +358,6 @@ bool mlx5_dbr_init(Mlx5Device *dev, Mlx5Dbr *dbr, bool in_umem,
 
 void mlx5_dbr_free(Mlx5Dbr *dbr)
 {
-    mlx5_umem_put(dbr->umem);
+    mlx5_obj_put(dbr->umem);
     memset(dbr, 0, sizeof(*dbr));
 }

@@ -9,7 +9,8 @@
  *
  * The driver arms all its EQs through one register, so an EQ counts as armed
  * always.  The same store has the consumer's index: a full EQ loses what comes
- * next, and the counter "drops" tells.
+ * next, and the counter "drops" tells.  A store in another UAR than the EQ's is
+ * none: those are mapped by programs.
  */
 #include "mlx5.h"
 #include "trace.h"
@@ -26,11 +27,12 @@ enum {
 };
 
 struct Mlx5EQ {
+    Mlx5Obj obj;
     Mlx5Buf buf;
     uint64_t types;                     /* mask of MLX5_EVENT_TYPE_* */
     uint32_t log_size;
     uint32_t producer, consumer;
-    uint32_t vector;
+    uint32_t vector, uar;
     uint8_t status;
     uint8_t context[MLX5_BYTES(eqc)];   /* as created */
 };
@@ -143,11 +145,11 @@ void mlx5_event_srq(Mlx5Device *dev, uint8_t type, uint32_t srqn)
     event_qp_srq(dev, type, srqn);
 }
 
-void mlx5_eq_doorbell(Mlx5Device *dev, uint32_t value)
+void mlx5_eq_doorbell(Mlx5Device *dev, uint32_t uar, uint32_t value)
 {
     Mlx5EQ *eq = mlx5_table_get(&dev->eqs, value >> 24);
 
-    if (eq) {
+    if (eq && eq->uar == uar) {
         eq->consumer = value & INDEX_MASK;
     }
 }
@@ -163,10 +165,11 @@ static bool eq_init(Mlx5Device *dev, Mlx5EQ *eq, Mlx5Cmd *cmd)
 
     eq->log_size = MLX5_PRM_GET(eqc, eqc, log_eq_size);
     eq->vector = MLX5_PRM_GET(eqc, eqc, intr);
+    eq->uar = MLX5_PRM_GET(eqc, eqc, uar_page);
     eq->types = ldq_be_p(MLX5_PRM_PTR(create_eq_in, cmd->in, event_bitmask));
     memcpy(eq->context, eqc, sizeof(eq->context));
     if (eq->log_size > MAX_LOG_SIZE || eq->vector >= MLX5_NR_VECTORS ||
-        !mlx5_uar_valid(dev, MLX5_PRM_GET(eqc, eqc, uar_page))) {
+        mlx5_obj_use(&eq->obj, &dev->uars, eq->uar, false)) {
         return false;
     }
     return mlx5_buf_init(&eq->buf, cmd,
@@ -179,12 +182,13 @@ uint8_t mlx5_create_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
     Mlx5EQ *eq = g_new0(Mlx5EQ, 1);
     uint32_t eqn;
 
+    mlx5_obj_init(dev, &eq->obj, cmd, eq_free);
     if (!eq_init(dev, eq, cmd)) {
-        eq_free(eq);
+        mlx5_obj_put(eq);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     if (!mlx5_table_add(&dev->eqs, eq, &eqn)) {
-        eq_free(eq);
+        mlx5_obj_put(eq);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     MLX5_PRM_SET(create_eq_out, cmd->out, eq_number, eqn);
@@ -194,10 +198,8 @@ uint8_t mlx5_create_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    uint32_t eqn = MLX5_PRM_GET(destroy_eq_in, cmd->in, eq_number);
-
-    return mlx5_table_del(&dev->eqs, eqn) ? MLX5_CMD_STAT_OK :
-                                            MLX5_CMD_STAT_BAD_RES_ERR;
+    return mlx5_obj_del(&dev->eqs,
+                        MLX5_PRM_GET(destroy_eq_in, cmd->in, eq_number), cmd);
 }
 
 uint8_t mlx5_query_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -222,7 +224,7 @@ uint8_t mlx5_query_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 void mlx5_eq_init(Mlx5Device *dev)
 {
-    mlx5_table_init(&dev->eqs, 1, MLX5_NR_EQS - 1, eq_free);
+    mlx5_table_init(&dev->eqs, 1, MLX5_NR_EQS - 1, mlx5_obj_put);
 }
 
 void mlx5_eq_reset(Mlx5Device *dev)

@@ -120,12 +120,19 @@ static Mlx5McGroup *find_member(Mlx5Device *dev, Mlx5Cmd *cmd, unsigned *n)
     return NULL;
 }
 
+static bool own_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
+{
+    uint32_t qpn = MLX5_PRM_GET(attach_to_mcg_in, cmd->in, qpn);
+
+    return mlx5_qp_get(dev, qpn) && mlx5_obj_get(&dev->qps, qpn, cmd);
+}
+
 uint8_t mlx5_attach_mcg(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     unsigned n;
     Mlx5McGroup *group = find_member(dev, cmd, &n);
 
-    if (!mlx5_qp_get(dev, MLX5_PRM_GET(attach_to_mcg_in, cmd->in, qpn))) {
+    if (!own_qp(dev, cmd)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     if (group) {
@@ -147,7 +154,7 @@ uint8_t mlx5_detach_mcg(Mlx5Device *dev, Mlx5Cmd *cmd)
     unsigned n;
     Mlx5McGroup *group = find_member(dev, cmd, &n);
 
-    if (!group) {
+    if (!group || !own_qp(dev, cmd)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     QLIST_REMOVE(group, entry);

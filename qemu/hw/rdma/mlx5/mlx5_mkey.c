@@ -186,7 +186,8 @@ static void mkey_free(void *opaque)
 }
 
 /* NULL: there is no memory for such a table. */
-static Mlx5Mkey *mkey_new(Mlx5Device *dev, const void *mkc, uint64_t xlt_bytes)
+static Mlx5Mkey *mkey_new(Mlx5Device *dev, const Mlx5Cmd *cmd, const void *mkc,
+                          uint64_t xlt_bytes)
 {
     uint64_t granules = DIV_ROUND_UP(xlt_bytes, MLX5_XLT_GRANULE);
     unsigned long *written = bitmap_try_new(MAX(granules, 1));
@@ -196,6 +197,7 @@ static Mlx5Mkey *mkey_new(Mlx5Device *dev, const void *mkc, uint64_t xlt_bytes)
         return NULL;
     }
     mkey = g_new0(Mlx5Mkey, 1);
+    mlx5_obj_init(dev, &mkey->obj, cmd, mkey_free);
     memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
     mkey->dev = dev;
     mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
@@ -237,16 +239,21 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
         MLX5_PRM_GET(create_mkey_in, cmd->in, mkey_umem_valid)) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    mkey = mkey_new(dev, mkc, octos * 16);
+    if (!mlx5_obj_usable(mlx5_table_get(&dev->pds,
+                                        MLX5_PRM_GET(mkc, mkc, pd)),
+                         cmd->uid)) {
+        return MLX5_CMD_STAT_BAD_RES_ERR;
+    }
+    mkey = mkey_new(dev, cmd, mkc, octos * 16);
     if (!mkey) {
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     if (!take_pas(mkey, cmd)) {
-        mkey_free(mkey);
+        mlx5_obj_put(mkey);
         return MLX5_CMD_STAT_BAD_INP_LEN_ERR;
     }
     if (!mlx5_table_add(&dev->mkeys, mkey, &mkey->index)) {
-        mkey_free(mkey);
+        mlx5_obj_put(mkey);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     mkey->window = is_window(mkey, cmd);
@@ -258,7 +265,7 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_destroy_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t index = MLX5_PRM_GET(destroy_mkey_in, cmd->in, mkey_index);
-    Mlx5Mkey *mkey = mlx5_table_get(&dev->mkeys, index);
+    Mlx5Mkey *mkey = mlx5_obj_get(&dev->mkeys, index, cmd);
 
     trace_mlx5_mkey_destroy(index);
     if (!mkey) {
@@ -276,10 +283,9 @@ uint8_t mlx5_destroy_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_query_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5Mkey *mkey = mlx5_table_get(&dev->mkeys,
-                                    MLX5_PRM_GET(query_mkey_in, cmd->in,
-                                                 mkey_index));
-
+    Mlx5Mkey *mkey = mlx5_obj_look(&dev->mkeys,
+                                   MLX5_PRM_GET(query_mkey_in, cmd->in,
+                                                mkey_index), cmd);
     size_t head = MLX5_OFF(query_mkey_out, bsf0_klm0_pas_mtt0_1) / 8;
 
     if (!mkey) {
@@ -314,7 +320,7 @@ bool mlx5_mkey_of_pd(Mlx5Device *dev, uint32_t pdn)
 
 void mlx5_mkey_init(Mlx5Device *dev)
 {
-    mlx5_table_init(&dev->mkeys, FIRST_INDEX, LAST_INDEX, mkey_free);
+    mlx5_table_init(&dev->mkeys, FIRST_INDEX, LAST_INDEX, mlx5_obj_put);
 }
 
 void mlx5_mkey_reset(Mlx5Device *dev)

@@ -223,7 +223,7 @@ static bool uar_write(Mlx5Device *dev, uint32_t uar, uint32_t reg,
                       uint64_t value, unsigned size)
 {
     if (size == 4 && (reg == UAR_EQ_ARM || reg == UAR_EQ_CI)) {
-        mlx5_eq_doorbell(dev, bswap32(value));
+        mlx5_eq_doorbell(dev, uar, bswap32(value));
     } else if (size == 8 && reg == UAR_CQ_ARM) {
         mlx5_cq_doorbell(dev, uar, bswap64(value));
     } else {

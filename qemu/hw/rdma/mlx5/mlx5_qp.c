@@ -43,7 +43,7 @@ static void qp_quiesce(Mlx5QP *qp)
     timer_del(qp->rq_timer);
 }
 
-void mlx5_qp_free(void *opaque)
+static void qp_free(void *opaque)
 {
     Mlx5QP *qp = opaque;
 
@@ -103,7 +103,7 @@ static bool take_queues(Mlx5QP *qp, Mlx5Cmd *cmd)
         return true;
     }
     if (MLX5_PRM_GET(create_qp_in, cmd->in, wq_umem_valid)) {
-        return mlx5_buf_init_umem(qp->dev, &qp->buf,
+        return mlx5_buf_init_umem(qp->dev, &qp->buf, cmd->uid,
                                   MLX5_PRM_GET(create_qp_in, cmd->in,
                                                wq_umem_id),
                                   MLX5_PRM_GET(create_qp_in, cmd->in,
@@ -121,12 +121,46 @@ static bool take_dbr(Mlx5QP *qp, Mlx5Cmd *cmd)
     if (!qp->rq_entries && !qp->sq_entries) {
         return true;
     }
-    return mlx5_dbr_init(qp->dev, &qp->dbr,
+    return mlx5_dbr_init(qp->dev, &qp->dbr, cmd->uid,
                          MLX5_PRM_GET(qpc, qp->qpc, dbr_umem_valid),
                          mlx5_bits_get(qp->qpc, QPC_DBR_UMEM_ID, 32), addr);
 }
 
-static uint8_t check_context(Mlx5Device *dev, const Mlx5QP *qp)
+/* What the context names counts where it is used: others are defaults. */
+static uint8_t take_uses(Mlx5Device *dev, Mlx5QP *qp)
+{
+    const struct {
+        Mlx5Table *table;
+        uint32_t nr;
+        bool used, shared;
+    } uses[] = {
+        /* The driver's own queue for UMRs may belong to no domain. */
+        { &dev->pds, MLX5_PRM_GET(qpc, qp->qpc, pd),
+          mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR ||
+          MLX5_PRM_GET(qpc, qp->qpc, pd) },
+        { &dev->uars, MLX5_PRM_GET(qpc, qp->qpc, uar_page),
+          !MLX5_PRM_GET(qpc, qp->qpc, no_sq) },
+        { &dev->cqs, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd),
+          !MLX5_PRM_GET(qpc, qp->qpc, no_sq) },
+        { &dev->cqs, MLX5_PRM_GET(qpc, qp->qpc, cqn_rcv),
+          MLX5_PRM_GET(qpc, qp->qpc, rq_type) != MLX5_ZERO_LEN_RQ },
+        { &dev->srqs, MLX5_PRM_GET(qpc, qp->qpc, srqn_rmpn_xrqn),
+          mlx5_qp_has_srq(qp) && mlx5_qp_type(qp) != MLX5_QP_ST_XRC },
+        { &dev->xrcds, MLX5_PRM_GET(qpc, qp->qpc, xrcd),
+          mlx5_qp_type(qp) == MLX5_QP_ST_XRC, true },
+    };
+    uint8_t status = MLX5_CMD_STAT_OK;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(uses) && !status; i++) {
+        if (uses[i].used) {
+            status = mlx5_obj_use(&qp->obj, uses[i].table, uses[i].nr,
+                                  uses[i].shared);
+        }
+    }
+    return status;
+}
+
+static uint8_t check_context(const Mlx5QP *qp)
 {
     const void *qpc = qp->qpc;
 
@@ -146,18 +180,14 @@ static uint8_t check_context(Mlx5Device *dev, const Mlx5QP *qp)
         MLX5_PRM_GET(qpc, qpc, log_sq_size) > MAX_LOG_QUEUE) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    /* The driver's own queue for UMRs belongs to no domain. */
-    if (MLX5_PRM_GET(qpc, qpc, st) != MLX5_QP_ST_REG_UMR &&
-        !mlx5_table_get(&dev->pds, MLX5_PRM_GET(qpc, qpc, pd))) {
-        return MLX5_CMD_STAT_BAD_RES_ERR;
-    }
     return MLX5_CMD_STAT_OK;
 }
 
-Mlx5QP *mlx5_qp_new(Mlx5Device *dev)
+Mlx5QP *mlx5_qp_new(Mlx5Device *dev, const Mlx5Cmd *cmd)
 {
     Mlx5QP *qp = g_new0(Mlx5QP, 1);
 
+    mlx5_obj_init(dev, &qp->obj, cmd, qp_free);
     qp->dev = dev;
     QSIMPLEQ_INIT(&qp->umrs);
     QSIMPLEQ_INIT(&qp->bf_wqes);
@@ -169,13 +199,16 @@ Mlx5QP *mlx5_qp_new(Mlx5Device *dev)
 
 uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = mlx5_qp_new(dev);
+    Mlx5QP *qp = mlx5_qp_new(dev, cmd);
     uint8_t status;
 
     memcpy(qp->qpc, MLX5_PRM_PTR(create_qp_in, cmd->in, qpc),
            sizeof(qp->qpc));
     mlx5_qp_set_state(qp, MLX5_QP_STATE_RST);
-    status = check_context(dev, qp);
+    status = check_context(qp);
+    if (!status) {
+        status = take_uses(dev, qp);
+    }
     if (!status && (!take_queues(qp, cmd) || !take_dbr(qp, cmd))) {
         status = MLX5_CMD_STAT_BAD_INP_LEN_ERR;
     }
@@ -183,7 +216,7 @@ uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
         status = MLX5_CMD_STAT_NO_RES_ERR;
     }
     if (status) {
-        mlx5_qp_free(qp);
+        mlx5_obj_put(qp);
         return status;
     }
     MLX5_PRM_SET(create_qp_out, cmd->out, qpn, qp->qpn);
@@ -196,21 +229,21 @@ uint8_t mlx5_destroy_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t qpn = MLX5_PRM_GET(destroy_qp_in, cmd->in, qpn);
 
-    if (!mlx5_qp_get(dev, qpn)) {
+    if (!mlx5_qp_get(dev, qpn) || !mlx5_obj_get(&dev->qps, qpn, cmd)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     trace_mlx5_qp_destroy(qpn);
     mlx5_fabric_detach(dev, qpn);
-    mlx5_table_del(&dev->qps, qpn);
-    return MLX5_CMD_STAT_OK;
+    return mlx5_obj_del(&dev->qps, qpn, cmd);
 }
 
 uint8_t mlx5_query_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = mlx5_qp_get(dev, MLX5_PRM_GET(query_qp_in, cmd->in, qpn));
+    Mlx5QP *qp = mlx5_obj_look(&dev->qps,
+                               MLX5_PRM_GET(query_qp_in, cmd->in, qpn), cmd);
     void *qpc = MLX5_PRM_PTR(query_qp_out, cmd->out, qpc);
 
-    if (!qp) {
+    if (!qp || mlx5_qp_is_sq(qp)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     memcpy(qpc, qp->qpc, sizeof(qp->qpc));
@@ -343,9 +376,10 @@ static bool modify(Mlx5QP *qp, Mlx5Cmd *cmd)
 
 uint8_t mlx5_modify_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = mlx5_qp_get(dev, MLX5_PRM_GET(rst2init_qp_in, cmd->in, qpn));
+    Mlx5QP *qp = mlx5_obj_get(&dev->qps,
+                              MLX5_PRM_GET(rst2init_qp_in, cmd->in, qpn), cmd);
 
-    if (!qp) {
+    if (!qp || mlx5_qp_is_sq(qp)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     return modify(qp, cmd) ? MLX5_CMD_STAT_OK
@@ -355,7 +389,7 @@ uint8_t mlx5_modify_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
 void mlx5_qp_init(Mlx5Device *dev)
 {
     /* 0 and 1 are the management QPs, 2^16 is log_max_qp. */
-    mlx5_table_init(&dev->qps, 0x40, 0xffff, mlx5_qp_free);
+    mlx5_table_init(&dev->qps, 0x40, 0xffff, mlx5_obj_put);
 }
 
 void mlx5_qp_reset(Mlx5Device *dev)

@@ -91,6 +91,7 @@ enum { MLX5_SIDE_SEND, MLX5_SIDE_RECV, MLX5_SIDES };
 typedef struct Mlx5Fault Mlx5Fault;
 
 struct Mlx5QP {
+    Mlx5Obj obj;
     Mlx5Device *dev;
     uint8_t qpc[MLX5_BYTES(qpc)];       /* as created and modified */
     uint32_t qpn;
@@ -115,6 +116,7 @@ struct Mlx5QP {
 };
 
 struct Mlx5SRQ {
+    Mlx5Obj obj;
     Mlx5Device *dev;
     uint32_t srqn, pdn, cqn, xrcd, user_index;
     bool xrc;
@@ -152,8 +154,8 @@ static inline bool mlx5_qp_is_sq(const Mlx5QP *qp)
 /* ---- mlx5_qp ---- */
 /* Not a send queue by itself. */
 Mlx5QP *mlx5_qp_get(Mlx5Device *dev, uint32_t qpn);
-Mlx5QP *mlx5_qp_new(Mlx5Device *dev);   /* in reset, without a number */
-void mlx5_qp_free(void *qp);
+/* In reset, without a number.  Until it has one, it ends by mlx5_obj_put(). */
+Mlx5QP *mlx5_qp_new(Mlx5Device *dev, const Mlx5Cmd *cmd);
 void mlx5_qp_set_state(Mlx5QP *qp, uint8_t state);
 void mlx5_qp_to_reset(Mlx5QP *qp);
 /* To the error state: work is flushed, the driver hears of event if not 0. */

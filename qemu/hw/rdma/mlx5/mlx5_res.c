@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Objects by number, and those that are little more than a number: protection
- * domains, XRC and transport domains, UARs, user contexts, user memory,
- * counter sets.
- *
- * Numbers are given out round robin, so that one that was just freed does not
- * come back at once: whoever still uses it is found out, by us or the driver.
+ * Objects that are little more than a number: protection domains, XRC and
+ * transport domains, UARs, user contexts, user memory, counter sets.  Most have
+ * no state but their owner and their users (mlx5_obj.c).
  */
 #include "mlx5.h"
 
@@ -18,67 +15,19 @@ enum {
     MAX_COUNTER_SETS = 1 << 8,
 };
 
-/* What stands in a table for an object that has no state. */
-static char nothing;
-
-/* ---- tables ---- */
-
-void mlx5_table_init(Mlx5Table *t, uint32_t first, uint32_t last,
-                     GDestroyNotify destroy)
-{
-    t->objs = g_hash_table_new_full(NULL, NULL, NULL, destroy);
-    t->first = t->next = first;
-    t->last = last;
-}
-
-void *mlx5_table_get(Mlx5Table *t, uint32_t nr)
-{
-    return g_hash_table_lookup(t->objs, GUINT_TO_POINTER(nr));
-}
-
-bool mlx5_table_add(Mlx5Table *t, void *obj, uint32_t *nr)
-{
-    if (g_hash_table_size(t->objs) > t->last - t->first) {
-        return false;
-    }
-    /* At least one number is free: this ends. */
-    while (mlx5_table_get(t, t->next)) {
-        t->next = t->next == t->last ? t->first : t->next + 1;
-    }
-    *nr = t->next;
-    t->next = t->next == t->last ? t->first : t->next + 1;
-    g_hash_table_insert(t->objs, GUINT_TO_POINTER(*nr), obj);
-    return true;
-}
-
-bool mlx5_table_del(Mlx5Table *t, uint32_t nr)
-{
-    return g_hash_table_remove(t->objs, GUINT_TO_POINTER(nr));
-}
-
-void mlx5_table_reset(Mlx5Table *t)
-{
-    g_hash_table_remove_all(t->objs);
-    t->next = t->first;
-}
-
-void mlx5_table_free(Mlx5Table *t)
-{
-    g_hash_table_destroy(t->objs);
-    t->objs = NULL;
-}
-
 /* ---- objects that are a number ---- */
 
-static uint8_t res_alloc(Mlx5Table *t, uint32_t *nr)
+static uint8_t res_alloc(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5Table *t,
+                         uint32_t *nr)
 {
-    return mlx5_table_add(t, &nothing, nr) ? MLX5_CMD_STAT_OK :
-                                             MLX5_CMD_STAT_NO_RES_ERR;
-}
+    Mlx5Obj *obj = g_new0(Mlx5Obj, 1);
 
-static uint8_t res_free(Mlx5Table *t, uint32_t nr)
-{
-    return mlx5_table_del(t, nr) ? MLX5_CMD_STAT_OK : MLX5_CMD_STAT_BAD_RES_ERR;
+    mlx5_obj_init(dev, obj, cmd, g_free);
+    if (mlx5_table_add(t, obj, nr)) {
+        return MLX5_CMD_STAT_OK;
+    }
+    mlx5_obj_put(obj);
+    return MLX5_CMD_STAT_NO_RES_ERR;
 }
 
 /* Signatures are not reported: nothing names these. */
@@ -97,7 +46,7 @@ uint8_t mlx5_destroy_psv(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_alloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->pds, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->pds, &nr);
 
     MLX5_PRM_SET(alloc_pd_out, cmd->out, pd, nr);
     return status;
@@ -110,13 +59,13 @@ uint8_t mlx5_dealloc_pd(Mlx5Device *dev, Mlx5Cmd *cmd)
     if (mlx5_mkey_of_pd(dev, nr)) {
         return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
     }
-    return res_free(&dev->pds, nr);
+    return mlx5_obj_del(&dev->pds, nr, cmd);
 }
 
 uint8_t mlx5_alloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->xrcds, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->xrcds, &nr);
 
     MLX5_PRM_SET(alloc_xrcd_out, cmd->out, xrcd, nr);
     return status;
@@ -124,13 +73,14 @@ uint8_t mlx5_alloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_dealloc_xrcd(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->xrcds, MLX5_PRM_GET(dealloc_xrcd_in, cmd->in, xrcd));
+    return mlx5_obj_del(&dev->xrcds,
+                        MLX5_PRM_GET(dealloc_xrcd_in, cmd->in, xrcd), cmd);
 }
 
 uint8_t mlx5_alloc_td(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->tds, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->tds, &nr);
 
     MLX5_PRM_SET(alloc_transport_domain_out, cmd->out, transport_domain, nr);
     return status;
@@ -138,15 +88,15 @@ uint8_t mlx5_alloc_td(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_dealloc_td(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->tds,
-                    MLX5_PRM_GET(dealloc_transport_domain_in, cmd->in,
-                                 transport_domain));
+    return mlx5_obj_del(&dev->tds,
+                        MLX5_PRM_GET(dealloc_transport_domain_in, cmd->in,
+                                     transport_domain), cmd);
 }
 
 uint8_t mlx5_alloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->uars, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->uars, &nr);
 
     mlx5_bf_forget(dev, nr);
     MLX5_PRM_SET(alloc_uar_out, cmd->out, uar, nr);
@@ -155,7 +105,8 @@ uint8_t mlx5_alloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_dealloc_uar(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->uars, MLX5_PRM_GET(dealloc_uar_in, cmd->in, uar));
+    return mlx5_obj_del(&dev->uars, MLX5_PRM_GET(dealloc_uar_in, cmd->in, uar),
+                        cmd);
 }
 
 bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar)
@@ -166,7 +117,7 @@ bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar)
 uint8_t mlx5_create_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->uctxs, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->uctxs, &nr);
 
     MLX5_PRM_SET(create_uctx_out, cmd->out, uid, nr);
     return status;
@@ -174,7 +125,8 @@ uint8_t mlx5_create_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->uctxs, MLX5_PRM_GET(destroy_uctx_in, cmd->in, uid));
+    return mlx5_obj_del(&dev->uctxs,
+                        MLX5_PRM_GET(destroy_uctx_in, cmd->in, uid), cmd);
 }
 
 /* ---- counter sets: nothing that they count ever happens here ---- */
@@ -182,7 +134,7 @@ uint8_t mlx5_destroy_uctx(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_alloc_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t nr = 0;
-    uint8_t status = res_alloc(&dev->counter_sets, &nr);
+    uint8_t status = res_alloc(dev, cmd, &dev->counter_sets, &nr);
 
     MLX5_PRM_SET(alloc_q_counter_out, cmd->out, counter_set_id, nr);
     return status;
@@ -190,9 +142,9 @@ uint8_t mlx5_alloc_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_dealloc_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return res_free(&dev->counter_sets,
-                    MLX5_PRM_GET(dealloc_q_counter_in, cmd->in,
-                                 counter_set_id));
+    return mlx5_obj_del(&dev->counter_sets,
+                        MLX5_PRM_GET(dealloc_q_counter_in, cmd->in,
+                                     counter_set_id), cmd);
 }
 
 uint8_t mlx5_query_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -205,27 +157,23 @@ uint8_t mlx5_query_q_counter(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 /* ---- user memory: pages of queues and doorbell records ---- */
 
-void mlx5_umem_put(Mlx5Umem *umem)
-{
-    if (umem && !--umem->refs) {
-        mlx5_buf_free(&umem->buf);
-        g_free(umem);
-    }
-}
-
-Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint32_t nr)
+Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint16_t uid, uint32_t nr)
 {
     Mlx5Umem *umem = mlx5_table_get(&dev->umems, nr);
 
-    if (umem) {
-        umem->refs++;
+    if (!umem || !mlx5_obj_usable(&umem->obj, uid)) {
+        return NULL;
     }
+    umem->obj.refs++;
     return umem;
 }
 
 static void umem_free(void *opaque)
 {
-    mlx5_umem_put(opaque);
+    Mlx5Umem *umem = opaque;
+
+    mlx5_buf_free(&umem->buf);
+    g_free(umem);
 }
 
 static bool umem_init(Mlx5Umem *umem, Mlx5Cmd *cmd)
@@ -248,13 +196,13 @@ uint8_t mlx5_create_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
     Mlx5Umem *umem = g_new0(Mlx5Umem, 1);
     uint32_t nr;
 
-    umem->refs = 1;
+    mlx5_obj_init(dev, &umem->obj, cmd, umem_free);
     if (!umem_init(umem, cmd)) {
-        mlx5_umem_put(umem);
+        mlx5_obj_put(umem);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     if (!mlx5_table_add(&dev->umems, umem, &nr)) {
-        mlx5_umem_put(umem);
+        mlx5_obj_put(umem);
         return MLX5_CMD_STAT_NO_RES_ERR;
     }
     MLX5_PRM_SET(create_umem_out, cmd->out, umem_id, nr);
@@ -263,26 +211,21 @@ uint8_t mlx5_create_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    uint32_t nr = MLX5_PRM_GET(destroy_umem_in, cmd->in, umem_id);
-    Mlx5Umem *umem = mlx5_table_get(&dev->umems, nr);
-
-    if (umem && umem->refs > 1) {
-        return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
-    }
-    return res_free(&dev->umems, nr);
+    return mlx5_obj_del(&dev->umems,
+                        MLX5_PRM_GET(destroy_umem_in, cmd->in, umem_id), cmd);
 }
 
 /* ---- begin and end ---- */
 
 void mlx5_res_init(Mlx5Device *dev)
 {
-    mlx5_table_init(&dev->pds, 1, MAX_PDS - 1, NULL);
-    mlx5_table_init(&dev->xrcds, 1, MAX_XRCDS - 1, NULL);
-    mlx5_table_init(&dev->tds, 1, MAX_TDS - 1, NULL);
-    mlx5_table_init(&dev->uctxs, 1, MAX_UCTXS - 1, NULL);
-    mlx5_table_init(&dev->uars, MLX5_FIRST_UAR, MLX5_NR_UARS - 1, NULL);
-    mlx5_table_init(&dev->umems, 1, MAX_UMEMS - 1, umem_free);
-    mlx5_table_init(&dev->counter_sets, 1, MAX_COUNTER_SETS - 1, NULL);
+    mlx5_table_init(&dev->pds, 1, MAX_PDS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->xrcds, 1, MAX_XRCDS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->tds, 1, MAX_TDS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->uctxs, 1, MAX_UCTXS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->uars, MLX5_FIRST_UAR, MLX5_NR_UARS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->umems, 1, MAX_UMEMS - 1, mlx5_obj_put);
+    mlx5_table_init(&dev->counter_sets, 1, MAX_COUNTER_SETS - 1, mlx5_obj_put);
 }
 
 void mlx5_res_reset(Mlx5Device *dev)

@@ -20,29 +20,44 @@ enum {
     LOG_STRIDE = 6,                     /* of MLX5_SEND_WQE_BB */
 };
 
-static Mlx5QP *sq_get(Mlx5Device *dev, uint32_t sqn)
+/* NULL as well for what is no send queue by itself, or may not be changed. */
+static Mlx5QP *sq_get(Mlx5Device *dev, uint32_t sqn, const Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = mlx5_table_get(&dev->qps, sqn);
+    Mlx5QP *qp = mlx5_obj_get(&dev->qps, sqn, cmd);
 
     return qp && mlx5_qp_is_sq(qp) ? qp : NULL;
 }
 
 /* ---- creation ---- */
 
-static bool sq_check(Mlx5Device *dev, const void *sqc)
+static bool sq_check(const void *sqc)
 {
     const void *wq = MLX5_PRM_PTR(sqc, sqc, wq);
-    uint32_t pdn = MLX5_PRM_GET(wq, wq, pd);
 
-    /* The driver has no domain for its own: a NOP touches no memory. */
     return MLX5_PRM_GET(sqc, sqc, state) == MLX5_SQC_STATE_RST &&
            !MLX5_PRM_GET(sqc, sqc, hairpin) &&
            MLX5_PRM_GET(wq, wq, wq_type) == WQ_CYCLIC &&
            MLX5_PRM_GET(wq, wq, log_wq_sz) <= MAX_LOG_SIZE &&
-           MLX5_PRM_GET(wq, wq, log_wq_stride) == LOG_STRIDE &&
-           mlx5_uar_valid(dev, MLX5_PRM_GET(wq, wq, uar_page)) &&
-           mlx5_cq_exists(dev, MLX5_PRM_GET(sqc, sqc, cqn)) &&
-           (!pdn || mlx5_table_get(&dev->pds, pdn));
+           MLX5_PRM_GET(wq, wq, log_wq_stride) == LOG_STRIDE;
+}
+
+static uint8_t sq_uses(Mlx5QP *qp, const void *sqc)
+{
+    const void *wq = MLX5_PRM_PTR(sqc, sqc, wq);
+    uint32_t pdn = MLX5_PRM_GET(wq, wq, pd);
+    Mlx5Device *dev = qp->dev;
+    uint8_t status = mlx5_obj_use(&qp->obj, &dev->uars,
+                                  MLX5_PRM_GET(wq, wq, uar_page), false);
+
+    if (!status) {
+        status = mlx5_obj_use(&qp->obj, &dev->cqs,
+                              MLX5_PRM_GET(sqc, sqc, cqn), false);
+    }
+    /* The driver has no domain for its own: a NOP touches no memory. */
+    if (!status && pdn) {
+        status = mlx5_obj_use(&qp->obj, &dev->pds, pdn, false);
+    }
+    return status;
 }
 
 /* The context of the queue pair that does the work. */
@@ -67,13 +82,14 @@ static bool sq_memory(Mlx5QP *qp, Mlx5Cmd *cmd, void *wq)
 
     qp->sq_entries = 1u << MLX5_PRM_GET(wq, wq, log_wq_sz);
     len = (uint64_t)qp->sq_entries * MLX5_SEND_WQE_BB;
-    if (!mlx5_dbr_init(qp->dev, &qp->dbr, MLX5_PRM_GET(wq, wq, dbr_umem_valid),
+    if (!mlx5_dbr_init(qp->dev, &qp->dbr, cmd->uid,
+                       MLX5_PRM_GET(wq, wq, dbr_umem_valid),
                        MLX5_PRM_GET(wq, wq, dbr_umem_id),
                        MLX5_PRM_GET(wq, wq, dbr_addr))) {
         return false;
     }
     if (MLX5_PRM_GET(wq, wq, wq_umem_valid)) {
-        return mlx5_buf_init_umem(qp->dev, &qp->buf,
+        return mlx5_buf_init_umem(qp->dev, &qp->buf, cmd->uid,
                                   MLX5_PRM_GET(wq, wq, wq_umem_id),
                                   MLX5_PRM_GET(wq, wq, wq_umem_offset), len);
     }
@@ -87,11 +103,16 @@ uint8_t mlx5_create_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
     uint8_t status;
     Mlx5QP *qp;
 
-    if (!sq_check(dev, sqc)) {
+    if (!sq_check(sqc)) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    qp = mlx5_qp_new(dev);
+    qp = mlx5_qp_new(dev, cmd);
     sq_context(qp, sqc);
+    status = sq_uses(qp, sqc);
+    if (status) {
+        mlx5_obj_put(qp);
+        return status;
+    }
     if (!sq_memory(qp, cmd, MLX5_PRM_PTR(sqc, sqc, wq))) {
         status = MLX5_CMD_STAT_BAD_INP_LEN_ERR;
     } else if (!mlx5_table_add(&dev->qps, qp, &qp->qpn)) {
@@ -101,7 +122,7 @@ uint8_t mlx5_create_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
         trace_mlx5_sq_create(qp->qpn, qp->sq_entries);
         return MLX5_CMD_STAT_OK;
     }
-    mlx5_qp_free(qp);
+    mlx5_obj_put(qp);
     return status;
 }
 
@@ -109,11 +130,10 @@ uint8_t mlx5_destroy_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint32_t sqn = MLX5_PRM_GET(destroy_sq_in, cmd->in, sqn);
 
-    if (!sq_get(dev, sqn)) {
+    if (!sq_get(dev, sqn, cmd)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
-    mlx5_table_del(&dev->qps, sqn);
-    return MLX5_CMD_STAT_OK;
+    return mlx5_obj_del(&dev->qps, sqn, cmd);
 }
 
 /* ---- states ---- */
@@ -132,7 +152,7 @@ static uint8_t sq_state(const Mlx5QP *qp)
 
 uint8_t mlx5_modify_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = sq_get(dev, MLX5_PRM_GET(modify_sq_in, cmd->in, sqn));
+    Mlx5QP *qp = sq_get(dev, MLX5_PRM_GET(modify_sq_in, cmd->in, sqn), cmd);
     void *sqc = MLX5_PRM_PTR(modify_sq_in, cmd->in, ctx);
     uint8_t to = MLX5_PRM_GET(sqc, sqc, state);
 
@@ -160,11 +180,12 @@ uint8_t mlx5_modify_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_query_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = sq_get(dev, MLX5_PRM_GET(query_sq_in, cmd->in, sqn));
+    Mlx5QP *qp = mlx5_obj_look(&dev->qps,
+                               MLX5_PRM_GET(query_sq_in, cmd->in, sqn), cmd);
     void *sqc = MLX5_PRM_PTR(query_sq_out, cmd->out, sq_context);
     void *wq = MLX5_PRM_PTR(sqc, sqc, wq);
 
-    if (!qp) {
+    if (!qp || !mlx5_qp_is_sq(qp)) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
     }
     MLX5_PRM_SET(sqc, sqc, state, sq_state(qp));

@@ -90,15 +90,28 @@ static bool srq_memory(Mlx5SRQ *srq, Mlx5Cmd *cmd, const Shape *shape)
 {
     uint64_t len = (uint64_t)srq->entries * srq->stride;
 
-    if (!mlx5_dbr_init(srq->dev, &srq->dbr, shape->dbr_in_umem,
+    if (!mlx5_dbr_init(srq->dev, &srq->dbr, cmd->uid, shape->dbr_in_umem,
                        shape->dbr_umem, shape->dbr)) {
         return false;
     }
     return shape->in_umem ?
-           mlx5_buf_init_umem(srq->dev, &srq->buf, shape->umem, shape->offset,
-                              len) :
+           mlx5_buf_init_umem(srq->dev, &srq->buf, cmd->uid, shape->umem,
+                              shape->offset, len) :
            mlx5_buf_init(&srq->buf, cmd, shape->pas, shape->page_shift,
                          shape->offset, len);
+}
+
+static uint8_t srq_uses(Mlx5Device *dev, Mlx5SRQ *srq)
+{
+    uint8_t status = mlx5_obj_use(&srq->obj, &dev->pds, srq->pdn, false);
+
+    if (!status && srq->xrc) {
+        status = mlx5_obj_use(&srq->obj, &dev->cqs, srq->cqn, false);
+    }
+    if (!status && srq->xrc) {
+        status = mlx5_obj_use(&srq->obj, &dev->xrcds, srq->xrcd, true);
+    }
+    return status;
 }
 
 static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
@@ -107,14 +120,15 @@ static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
     uint8_t status = MLX5_CMD_STAT_BAD_PARAM_ERR;
 
     srq->dev = dev;
+    mlx5_obj_init(dev, &srq->obj, cmd, srq_free);
     if (shape->log_size > MAX_LOG_SRQ - 1 || shape->log_stride < 5 ||
         (1u << shape->log_stride) > MLX5_MAX_WQE) {
         goto fail;
     }
     srq->entries = 1u << shape->log_size;
     srq->stride = 1u << shape->log_stride;
-    if (!mlx5_table_get(&dev->pds, srq->pdn)) {
-        status = MLX5_CMD_STAT_BAD_RES_ERR;
+    status = srq_uses(dev, srq);
+    if (status) {
         goto fail;
     }
     if (!srq_memory(srq, cmd, shape)) {
@@ -128,19 +142,14 @@ static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
     trace_mlx5_srq_create(srq->srqn, srq->xrc, srq->entries, srq->stride);
     return MLX5_CMD_STAT_OK;
 fail:
-    srq_free(srq);
+    mlx5_obj_put(srq);
     return status;
 }
 
-static uint8_t srq_del(Mlx5Device *dev, uint32_t srqn)
+static uint8_t srq_arm(Mlx5Device *dev, Mlx5Cmd *cmd, uint32_t srqn,
+                       uint16_t lwm)
 {
-    return mlx5_table_del(&dev->srqs, srqn) ? MLX5_CMD_STAT_OK
-                                            : MLX5_CMD_STAT_BAD_RES_ERR;
-}
-
-static uint8_t srq_arm(Mlx5Device *dev, uint32_t srqn, uint16_t lwm)
-{
-    Mlx5SRQ *srq = mlx5_srq_get(dev, srqn);
+    Mlx5SRQ *srq = mlx5_obj_get(&dev->srqs, srqn, cmd);
 
     if (!srq) {
         return MLX5_CMD_STAT_BAD_RES_ERR;
@@ -200,12 +209,15 @@ uint8_t mlx5_create_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return srq_del(dev, MLX5_PRM_GET(destroy_rmp_in, cmd->in, rmpn));
+    return mlx5_obj_del(&dev->srqs,
+                        MLX5_PRM_GET(destroy_rmp_in, cmd->in, rmpn), cmd);
 }
 
 uint8_t mlx5_query_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5SRQ *srq = mlx5_srq_get(dev, MLX5_PRM_GET(query_rmp_in, cmd->in, rmpn));
+    Mlx5SRQ *srq = mlx5_obj_look(&dev->srqs,
+                                 MLX5_PRM_GET(query_rmp_in, cmd->in, rmpn),
+                                 cmd);
     void *rmpc = MLX5_PRM_PTR(query_rmp_out, cmd->out, rmp_context);
     void *wq = MLX5_PRM_PTR(rmpc, rmpc, wq);
 
@@ -226,10 +238,10 @@ uint8_t mlx5_modify_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
     uint32_t rmpn = MLX5_PRM_GET(modify_rmp_in, cmd->in, rmpn);
 
     if (!MLX5_PRM_GET(modify_rmp_in, cmd->in, bitmask.lwm)) {
-        return mlx5_srq_get(dev, rmpn) ? MLX5_CMD_STAT_OK
-                                       : MLX5_CMD_STAT_BAD_RES_ERR;
+        return mlx5_obj_get(&dev->srqs, rmpn, cmd) ? MLX5_CMD_STAT_OK
+                                                   : MLX5_CMD_STAT_BAD_RES_ERR;
     }
-    return srq_arm(dev, rmpn, MLX5_PRM_GET(wq, wq, lwm));
+    return srq_arm(dev, cmd, rmpn, MLX5_PRM_GET(wq, wq, lwm));
 }
 
 /* ---- XRC SRQ ---- */
@@ -272,13 +284,16 @@ uint8_t mlx5_create_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return srq_del(dev, MLX5_PRM_GET(destroy_xrc_srq_in, cmd->in, xrc_srqn));
+    return mlx5_obj_del(&dev->srqs,
+                        MLX5_PRM_GET(destroy_xrc_srq_in, cmd->in, xrc_srqn),
+                        cmd);
 }
 
 uint8_t mlx5_query_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5SRQ *srq = mlx5_srq_get(dev, MLX5_PRM_GET(query_xrc_srq_in, cmd->in,
-                                                  xrc_srqn));
+    Mlx5SRQ *srq = mlx5_obj_look(&dev->srqs,
+                                 MLX5_PRM_GET(query_xrc_srq_in, cmd->in,
+                                              xrc_srqn), cmd);
     void *c = MLX5_PRM_PTR(query_xrc_srq_out, cmd->out, xrc_srq_context_entry);
 
     if (!srq || !srq->xrc) {
@@ -293,7 +308,7 @@ uint8_t mlx5_query_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_arm_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return srq_arm(dev, MLX5_PRM_GET(arm_xrc_srq_in, cmd->in, xrc_srqn),
+    return srq_arm(dev, cmd, MLX5_PRM_GET(arm_xrc_srq_in, cmd->in, xrc_srqn),
                    MLX5_PRM_GET(arm_xrc_srq_in, cmd->in, lwm));
 }
 
@@ -325,12 +340,15 @@ uint8_t mlx5_create_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_destroy_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return srq_del(dev, MLX5_PRM_GET(destroy_srq_in, cmd->in, srqn));
+    return mlx5_obj_del(&dev->srqs,
+                        MLX5_PRM_GET(destroy_srq_in, cmd->in, srqn), cmd);
 }
 
 uint8_t mlx5_query_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5SRQ *srq = mlx5_srq_get(dev, MLX5_PRM_GET(query_srq_in, cmd->in, srqn));
+    Mlx5SRQ *srq = mlx5_obj_look(&dev->srqs,
+                                 MLX5_PRM_GET(query_srq_in, cmd->in, srqn),
+                                 cmd);
     void *c = MLX5_PRM_PTR(query_srq_out, cmd->out, srq_context_entry);
 
     if (!srq) {
@@ -343,13 +361,13 @@ uint8_t mlx5_query_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 uint8_t mlx5_arm_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    return srq_arm(dev, MLX5_PRM_GET(arm_rq_in, cmd->in, srq_number),
+    return srq_arm(dev, cmd, MLX5_PRM_GET(arm_rq_in, cmd->in, srq_number),
                    MLX5_PRM_GET(arm_rq_in, cmd->in, lwm));
 }
 
 void mlx5_srq_init(Mlx5Device *dev)
 {
-    mlx5_table_init(&dev->srqs, 1, 0xffff, srq_free);
+    mlx5_table_init(&dev->srqs, 1, 0xffff, mlx5_obj_put);
 }
 
 void mlx5_srq_reset(Mlx5Device *dev)

@@ -18,6 +18,7 @@ enum { MLX5_XLT_BLOCK = 4096, MLX5_XLT_GRANULE = 64 };
  * reads out is that, and nothing can get out of step with it.
  */
 struct Mlx5Mkey {
+    Mlx5Obj obj;
     uint8_t mkc[MLX5_BYTES(mkc)];
     Mlx5Device *dev;
     uint32_t index;
