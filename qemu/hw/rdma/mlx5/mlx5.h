@@ -15,6 +15,7 @@
  *   mlx5_sq         send queues by themselves
  *   mlx5_bf         WQEs that are stored to a UAR
  *   mlx5_send       the requester
+ *   mlx5_order      what overtakes what in it, and its completions
  *   mlx5_recv       the responder
  *   mlx5_fault      page faults and their resumes
  *   mlx5_fabric     which adapter a LID belongs to
@@ -82,6 +83,8 @@ enum {
  * Latencies are ns of virtual time.  A memory fault would like to have so many
  * pages around it, too.  One of so many WQEs in a UAR is not looked at (0: each
  * is); such a WQE is complete within bf-window, or it is a doorbell.
+ * With "overtake" messages do not wait for reads and UMRs before them, unless
+ * they are fenced.
  * With "garbage" translations that nobody wrote lead to memory of others.
  * "hostile" is a mask of MLX5_HOSTILE_*.
  * The next fail-count commands of fail-opcode (0xffff: any) are not executed
@@ -93,7 +96,7 @@ enum {
     X(WIRE_DELAY, "wire-delay", 0) X(JITTER, "jitter", 0) X(SEED, "seed", 1) \
     X(FAULT_AROUND, "fault-around", 1) X(BF_IGNORE, "bf-ignore", 4) \
     X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
-    X(DRAIN, "drain", 100000) \
+    X(OVERTAKE, "overtake", 1) X(DRAIN, "drain", 100000) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -318,6 +321,7 @@ void mlx5_cmd_exit(Mlx5Device *dev);
 
 /* ---- mlx5_caps ---- */
 void mlx5_caps_reset(Mlx5Device *dev);
+uint16_t mlx5_pkey(uint16_t index);     /* what the port's table has there */
 /* The port's GID is fe80:: and this. */
 
 /* ---- mlx5_res ---- */

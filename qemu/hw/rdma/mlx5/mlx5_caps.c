@@ -348,6 +348,12 @@ uint8_t mlx5_query_vport_gid(Mlx5Device *dev, Mlx5Cmd *cmd)
     return MLX5_CMD_STAT_OK;
 }
 
+/* There is a single one; an entry of zero is none. */
+uint16_t mlx5_pkey(uint16_t index)
+{
+    return index ? 0 : PKEY_DEFAULT;
+}
+
 uint8_t mlx5_query_vport_pkey(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint8_t *pkey = cmd->out + MLX5_BYTES(query_hca_vport_pkey_out);
@@ -360,7 +366,7 @@ uint8_t mlx5_query_vport_pkey(Mlx5Device *dev, Mlx5Cmd *cmd)
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     if (!first) {
-        MLX5_PRM_SET(pkey, pkey, pkey, PKEY_DEFAULT);
+        MLX5_PRM_SET(pkey, pkey, pkey, mlx5_pkey(0));
     }
     return MLX5_CMD_STAT_OK;
 }

@@ -70,6 +70,7 @@ void mlx5_qp_error(Mlx5QP *qp, uint8_t event)
     }
     mlx5_qp_set_state(qp, MLX5_QP_STATE_ERR);
     mlx5_fault_cancel(qp);
+    mlx5_order_drop(qp);
     qp->flush_ns = 0;
     mlx5_recv_flush(qp);
     mlx5_send_kick(qp);
@@ -191,6 +192,8 @@ Mlx5QP *mlx5_qp_new(Mlx5Device *dev, const Mlx5Cmd *cmd)
     qp->dev = dev;
     QSIMPLEQ_INIT(&qp->umrs);
     QSIMPLEQ_INIT(&qp->bf_wqes);
+    QSIMPLEQ_INIT(&qp->order);
+    g_queue_init(&qp->reads);
     qp->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_send_timer, qp);
     qp->rq_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, qp);
     qp->umr_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_umr_timer, qp);

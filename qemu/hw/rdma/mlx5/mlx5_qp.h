@@ -46,9 +46,13 @@ typedef struct Mlx5Recv {
     Mlx5SgList sgl;
 } Mlx5Recv;
 
+typedef struct Mlx5Order Mlx5Order;
+
 /* A SQ WQE in progress. */
 typedef struct Mlx5Send {
     bool active;
+    Mlx5Order *order;                   /* where its completion belongs */
+    unsigned outstanding;               /* a read: of how many, with it */
     uint8_t wqe[MLX5_MAX_WQE];
     size_t wqe_len;
     uint8_t opcode;
@@ -74,8 +78,7 @@ typedef struct Mlx5UmrWqe {
     int64_t when;
     uint8_t wqe[MLX5_MAX_WQE];
     size_t wqe_len;
-    uint16_t index;
-    uint8_t flags;
+    Mlx5Order *order;
 } Mlx5UmrWqe;
 
 /* A WQE from a UAR that waits for its turn. */
@@ -110,6 +113,11 @@ struct Mlx5QP {
     int64_t flush_ns;                   /* when it looks again */
     QEMUTimer *umr_timer;
     QSIMPLEQ_HEAD(, Mlx5UmrWqe) umrs;
+    QSIMPLEQ_HEAD(, Mlx5Order) order;   /* of what was taken, completions due */
+    GQueue reads;                       /* Mlx5Send: put aside, in order */
+    unsigned nr_reads;
+    Mlx5Send *waiting;                  /* the last that was taken, for a fence */
+    bool failing;                       /* one of .order has failed */
     Mlx5Send send;
     Mlx5Recv recv;
     Mlx5Fault *fault[MLX5_SIDES];       /* outstanding, one a side at most */
@@ -168,12 +176,23 @@ Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
 void mlx5_send_timer(void *qp);
 void mlx5_send_reset(Mlx5QP *qp);
-void mlx5_send_complete(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                        uint8_t flags, uint32_t bytes);
-void mlx5_send_complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                            uint8_t syndrome);
-/* Completes the current WQE with an error and breaks the QP. */
+/* The current WQE fails, which breaks the QP when its completion is due. */
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
+
+/* ---- mlx5_order ---- */
+/* One more completion is due, after those before. */
+Mlx5Order *mlx5_order_add(Mlx5QP *qp, uint8_t opcode, uint16_t index,
+                          uint8_t flags);
+void mlx5_order_done(Mlx5QP *qp, Mlx5Order *order, uint32_t bytes);
+void mlx5_order_fail(Mlx5QP *qp, Mlx5Order *order, uint8_t syndrome);
+/* Completes the oldest with an error; false: there is none. */
+bool mlx5_order_flush(Mlx5QP *qp);
+/* The current WQE, not begun yet, is put aside; false: it is its turn. */
+bool mlx5_order_aside(Mlx5QP *qp);
+/* One that was put aside becomes current; idle: no other can. */
+bool mlx5_order_next(Mlx5QP *qp, bool idle);
+void mlx5_order_drop(Mlx5QP *qp);       /* work; completions are still due */
+void mlx5_order_reset(Mlx5QP *qp);      /* these as well */
 
 /* ---- mlx5_bf ---- */
 /* The WQE at sq_ci, of at most MLX5_BF_BUFFER bytes; false: see memory. */
@@ -233,8 +252,6 @@ size_t mlx5_srq_wqe_head(const Mlx5SRQ *srq);
 /* ---- mlx5_umr ---- */
 void mlx5_umr_start(Mlx5QP *qp);        /* takes the current WQE over */
 void mlx5_umr_timer(void *qp);
-/* Completes the oldest with an error; false: there is none. */
-bool mlx5_umr_flush(Mlx5QP *qp);
 void mlx5_umr_reset(Mlx5QP *qp);
 /* Send with invalidate: false when the key cannot be invalidated so. */
 bool mlx5_umr_invalidate(Mlx5Device *dev, uint32_t key, uint32_t pdn);

@@ -12,9 +12,30 @@
 
 enum {
     WQES_PER_FLUSH = 256,
+    PKEY_MASK = 0x7fff,
+    PKEY_FULL = 0x8000,
     FLUSH_MIN_NS = 1 * SCALE_MS,
     FLUSH_MAX_NS = 128 * SCALE_MS,
 };
+
+/* Alike, no matter which memberships, of which one is to be a full one. */
+static bool pkeys_match(const Mlx5QP *one, const Mlx5QP *two)
+{
+    uint16_t a = mlx5_pkey(MLX5_PRM_GET(qpc, one->qpc,
+                                        primary_address_path.pkey_index));
+    uint16_t b = mlx5_pkey(MLX5_PRM_GET(qpc, two->qpc,
+                                        primary_address_path.pkey_index));
+
+    return (a & PKEY_MASK) && (a & PKEY_MASK) == (b & PKEY_MASK) &&
+           ((a | b) & PKEY_FULL);
+}
+
+/* A read that came before what broke the queue pair is still answered. */
+static bool listens(const Mlx5QP *qp, const Mlx5QP *from)
+{
+    return qp->state == MLX5_QP_STATE_RTR || qp->state == MLX5_QP_STATE_RTS ||
+           (qp->state == MLX5_QP_STATE_ERR && from->failing);
+}
 
 Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
 {
@@ -28,8 +49,8 @@ Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
     }
     qp = mlx5_qp_get(dev, MLX5_PRM_GET(qpc, from->qpc, remote_qpn));
     if (!qp || mlx5_qp_type(qp) != mlx5_qp_type(from) ||
-        (qp->state != MLX5_QP_STATE_RTR && qp->state != MLX5_QP_STATE_RTS) ||
-        MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != from->qpn) {
+        !listens(qp, from) || MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != from->qpn ||
+        !pkeys_match(from, qp)) {
         return NULL;
     }
     return qp;
@@ -204,6 +225,9 @@ static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
     if (result == MLX5_OK || p->done) {
         return MLX5_ANSWER_DONE;
     }
+    if (result == MLX5_FAULT && mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
+        return MLX5_ANSWER_SILENCE;     /* and the next message has the WQE */
+    }
     if (result == MLX5_FAULT && !mlx5_qp_is_ud(qp)) {
         mlx5_fault_raise(qp, MLX5_SIDE_RECV, &info, &missing);
         return MLX5_ANSWER_WAIT;
@@ -213,8 +237,13 @@ static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
     return MLX5_ANSWER_OPERATION;
 }
 
+/* Of UC a request that is not allowed is dropped, and nothing else happens. */
 static Mlx5Answer refuse(Mlx5QP *qp)
 {
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
+        mlx5_count(qp->dev, MLX5_COUNTER_DROPS, 1);
+        return MLX5_ANSWER_SILENCE;
+    }
     mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_ACCESS_ERROR);
     return MLX5_ANSWER_ACCESS;
 }
@@ -228,6 +257,9 @@ static Mlx5Answer rdma_fault(Mlx5QP *qp, Mlx5Packet *p, uint64_t len,
         .op_len = len, .packet_len = MIN(p->len, 0x1000),
     };
 
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
+        return MLX5_ANSWER_SILENCE;
+    }
     mlx5_fault_raise(qp, MLX5_SIDE_RECV, &info, missing);
     return MLX5_ANSWER_WAIT;
 }
@@ -340,9 +372,22 @@ Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p)
     return answer;
 }
 
+/* Has the requester more reads and atomics outstanding than we offered? */
+static bool too_many(Mlx5QP *qp, const Mlx5Packet *p)
+{
+    if (p->send->outstanding <= 1u << MLX5_PRM_GET(qpc, qp->qpc, log_rra_max)) {
+        return false;
+    }
+    mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR);
+    return true;
+}
+
 Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p)
 {
     note_source(qp, p);
+    if (too_many(qp, p)) {
+        return MLX5_ANSWER_INVALID;
+    }
     if (!MLX5_PRM_GET(qpc, qp->qpc, rre)) {
         return refuse(qp);
     }
@@ -368,6 +413,9 @@ Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p)
     uint64_t addr, value;
 
     note_source(qp, p);
+    if (too_many(qp, p)) {
+        return MLX5_ANSWER_INVALID;
+    }
     if (s->raddr % 8) {
         mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR);
         return MLX5_ANSWER_INVALID;
@@ -434,7 +482,8 @@ static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
     uint8_t opcode = send_cqe_opcode(p->send->opcode);
     uint64_t start = mlx5_work();
 
-    if (!mlx5_qp_is_ud(qp) || !qkey_matches(qp, p) || start > p->deadline ||
+    if (!mlx5_qp_is_ud(qp) || !qkey_matches(qp, p) ||
+        !pkeys_match(qp, p->from) || start > p->deadline ||
         (qp->state != MLX5_QP_STATE_RTR && qp->state != MLX5_QP_STATE_RTS) ||
         recv_begin(qp, p) != MLX5_ANSWER_DONE) {
         mlx5_count(qp->dev, MLX5_COUNTER_DROPS, 1);

@@ -2,9 +2,9 @@
 /*
  * The requester: takes WQEs off a send queue and sees them through.
  *
- * One WQE of a queue is in progress at a time; a step moves up to MLX5_PIECE
- * bytes and comes back to the main loop, so that one QP's megabytes do not
- * hold up another's UMR.  What stops a step is a local fault (the resume
+ * One WQE of a queue is in progress at a time; others are put aside until it is
+ * their turn (mlx5_order.c).  A step moves up to MLX5_PIECE bytes and comes back
+ * to the main loop, so that one QP's megabytes do not hold up another's UMR.  What stops a step is a local fault (the resume
  * kicks), the peer's fault (its resume kicks us, and a timer sees whether there
  * still is a peer), no receive WQE (a timer) or silence (a timer, and an error
  * in the end).
@@ -33,9 +33,8 @@ void mlx5_send_kick(Mlx5QP *qp)
 
 void mlx5_send_reset(Mlx5QP *qp)
 {
-    qp->send.active = false;
     mlx5_bf_drop(qp);
-    mlx5_umr_reset(qp);
+    mlx5_order_reset(qp);
 }
 
 Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell)
@@ -62,53 +61,19 @@ void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value)
 
 /* ---- completions ---- */
 
-void mlx5_send_complete(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                        uint8_t flags, uint32_t bytes)
-{
-    struct mlx5_cqe64 cqe = { };
-
-    if (!(flags & MLX5_WQE_CTRL_CQ_UPDATE)) {
-        return;
-    }
-    cqe.srqn = cpu_to_be32(MLX5_PRM_GET(qpc, qp->qpc, user_index));
-    cqe.byte_cnt = cpu_to_be32(bytes);
-    cqe.sop_drop_qpn = cpu_to_be32(opcode << 24 | qp->qpn);
-    cqe.wqe_counter = cpu_to_be16(index);
-    cqe.op_own = MLX5_CQE_REQ << 4;
-    mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
-}
-
-void mlx5_send_complete_bad(Mlx5QP *qp, uint8_t opcode, uint16_t index,
-                            uint8_t syndrome)
-{
-    struct mlx5_cqe64 cqe = { };
-    struct mlx5_err_cqe *err = (void *)&cqe;
-
-    err->srqn = cpu_to_be32(MLX5_PRM_GET(qpc, qp->qpc, user_index));
-    err->syndrome = syndrome;
-    err->s_wqe_opcode_qpn = cpu_to_be32(opcode << 24 | qp->qpn);
-    err->wqe_counter = cpu_to_be16(index);
-    err->op_own = MLX5_CQE_REQ_ERR << 4;
-    trace_mlx5_send_error(qp->qpn, index, opcode, syndrome);
-    mlx5_cq_post(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, cqn_snd), &cqe, false);
-}
-
 static void send_done(Mlx5QP *qp, uint32_t bytes)
 {
     Mlx5Send *s = &qp->send;
 
     s->active = false;
     mlx5_count(qp->dev, MLX5_COUNTER_MESSAGES, 1);
-    mlx5_send_complete(qp, s->opcode, s->index, s->flags, bytes);
+    mlx5_order_done(qp, s->order, bytes);
 }
 
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome)
 {
-    Mlx5Send *s = &qp->send;
-
-    s->active = false;
-    mlx5_send_complete_bad(qp, s->opcode, s->index, syndrome);
-    mlx5_qp_error(qp, 0);
+    qp->send.active = false;
+    mlx5_order_fail(qp, qp->send.order, syndrome);
 }
 
 /* ---- taking WQEs ---- */
@@ -147,7 +112,7 @@ static bool sq_has_work(Mlx5QP *qp)
 }
 
 /* The next WQE into qp->send; false: the queue holds garbage. */
-static bool sq_take(Mlx5QP *qp)
+static bool sq_fetch(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
     struct mlx5_wqe_ctrl_seg ctrl;
@@ -155,6 +120,8 @@ static bool sq_take(Mlx5QP *qp)
     uint32_t word, blocks;
 
     s->opcode = 0xff;
+    s->flags = 0;
+    s->outstanding = 1;
     s->index = qp->sq_ci;
     if (!from_register && !sq_read(qp, qp->sq_ci, s->wqe, sizeof(ctrl))) {
         return false;
@@ -181,26 +148,33 @@ static bool sq_take(Mlx5QP *qp)
     return true;
 }
 
+/* The same, and it is due a completion, whatever it is. */
+static bool sq_take(Mlx5QP *qp)
+{
+    Mlx5Send *s = &qp->send;
+    bool fetched = sq_fetch(qp);
+
+    s->order = mlx5_order_add(qp, s->opcode, s->index, s->flags);
+    return fetched;
+}
+
 /* The oldest WQE that is not completed yet; false: there is none. */
 static bool flush_one(Mlx5QP *qp)
 {
-    if (mlx5_umr_flush(qp)) {
+    if (mlx5_order_flush(qp)) {
         return true;
     }
-    if (!qp->send.active) {
-        if (!sq_has_work(qp)) {
-            return false;
-        }
-        if (!sq_take(qp)) {
-            qp->sq_ci = qp->sq_known;
-            mlx5_bf_drop(qp);
-            return false;
-        }
+    if (!sq_has_work(qp)) {
+        return false;
+    }
+    if (!sq_take(qp)) {
+        qp->sq_ci = qp->sq_known;
+        mlx5_bf_drop(qp);
+        mlx5_order_reset(qp);
+        return false;
     }
     qp->send.active = false;
-    mlx5_send_complete_bad(qp, qp->send.opcode, qp->send.index,
-                           MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    return true;
+    return mlx5_order_flush(qp);
 }
 
 /* After an error nothing is done any more, but all of it is completed. */
@@ -286,11 +260,6 @@ static int64_t ack_timeout_ns(Mlx5QP *qp)
 /* Nobody answered: again in a while, and an error when that was in vain. */
 static void on_silence(Mlx5QP *qp)
 {
-    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
-        send_done(qp, 0);
-        mlx5_send_kick(qp);
-        return;
-    }
     if (qp->send.retries++ >= MLX5_PRM_GET(qpc, qp->qpc, retry_count)) {
         mlx5_send_fail(qp, MLX5_CQE_SYNDROME_TRANSPORT_RETRY_EXC_ERR);
         return;
@@ -314,6 +283,12 @@ static void on_rnr(Mlx5QP *qp, Mlx5QP *peer)
 /* True: the step went well. */
 static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
 {
+    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC && answer != MLX5_ANSWER_DONE) {
+        /* No answer comes to UC: the rest is sent all the same, and lost. */
+        send_done(qp, 0);
+        mlx5_send_kick(qp);
+        return false;
+    }
     switch (answer) {
     case MLX5_ANSWER_DONE:
         qp->send.rnr = qp->send.retries = 0;
@@ -498,19 +473,15 @@ static bool step(Mlx5QP *qp, uint8_t *buf)
     }
 }
 
-/* A WQE was taken: what needs no peer is done at once.  True: go on. */
+/* It is this WQE's turn: what needs no peer is done at once.  True: go on. */
 static bool begin(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
     int64_t when;
 
-    if (s->opcode == MLX5_OPCODE_UMR && !mlx5_qp_is_sq(qp)) {
+    if (s->opcode == MLX5_OPCODE_UMR) {
         mlx5_umr_start(qp);
         return true;
-    }
-    if (!mlx5_wqe_parse_send(qp, s)) {
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
-        return false;
     }
     if (s->opcode == MLX5_OPCODE_NOP) {
         send_done(qp, 0);
@@ -524,11 +495,36 @@ static bool begin(Mlx5QP *qp)
     return true;
 }
 
-/* What was posted before a message must be seen by it: UMRs come first. */
-static bool may_take(Mlx5QP *qp)
+static bool parse(Mlx5QP *qp)
 {
-    return QSIMPLEQ_EMPTY(&qp->umrs) ||
-           mlx5_qp_type(qp) == MLX5_QP_ST_REG_UMR;
+    return (qp->send.opcode == MLX5_OPCODE_UMR && !mlx5_qp_is_sq(qp)) ||
+           mlx5_wqe_parse_send(qp, &qp->send);
+}
+
+/*
+ * The next WQE to work on, if it is anyone's turn, which leaves it active.
+ * False: stop here.
+ */
+static bool turn(Mlx5QP *qp)
+{
+    bool idle = qp->failing || qp->waiting || !sq_has_work(qp);
+
+    if (mlx5_order_next(qp, idle)) {
+        return begin(qp);
+    }
+    if (idle) {
+        return false;
+    }
+    if (!sq_take(qp) || !parse(qp)) {
+        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
+        return true;
+    }
+    return mlx5_order_aside(qp) || begin(qp);
+}
+
+static bool runs(const Mlx5QP *qp)
+{
+    return qp->state == MLX5_QP_STATE_RTS && !qp->fault[MLX5_SIDE_SEND];
 }
 
 void mlx5_send_timer(void *opaque)
@@ -545,27 +541,12 @@ void mlx5_send_timer(void *opaque)
         send_flush(qp);
         return;
     }
-    if (qp->state != MLX5_QP_STATE_RTS || qp->fault[MLX5_SIDE_SEND]) {
-        return;
-    }
     buf = g_malloc(MLX5_PIECE);
     for (int n = 0; n < PIECES_PER_RUN && !mlx5_work_spent(); n++) {
-        if (!qp->send.active) {
-            if (!may_take(qp) || !sq_has_work(qp)) {
-                return;
-            }
-            if (!sq_take(qp)) {
-                mlx5_send_fail(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
-                return;
-            }
-            if (!begin(qp)) {
-                return;
-            }
-            if (!qp->send.active) {
-                continue;
-            }
+        if (!runs(qp) || (!qp->send.active && !turn(qp))) {
+            return;
         }
-        if (!step(qp, buf)) {
+        if (qp->send.active && !step(qp, buf)) {
             return;
         }
     }

@@ -219,13 +219,17 @@ void mlx5_umr_start(Mlx5QP *qp)
     }
     memcpy(umr->wqe, s->wqe, s->wqe_len);
     umr->wqe_len = s->wqe_len;
-    umr->index = s->index;
-    umr->flags = s->flags;
+    umr->order = s->order;
     s->active = false;
     QSIMPLEQ_INSERT_TAIL(&qp->umrs, umr, entry);
     if (!last) {
         timer_mod_ns(qp->umr_timer, umr->when);
     }
+}
+
+static bool umrs_run(const Mlx5QP *qp)
+{
+    return qp->state != MLX5_QP_STATE_ERR && !qp->failing;
 }
 
 void mlx5_umr_timer(void *opaque)
@@ -241,40 +245,24 @@ void mlx5_umr_timer(void *opaque)
         return;
     }
     /* The first that fails is the last executed: the flush has the rest. */
-    while (qp->state != MLX5_QP_STATE_ERR &&
+    while (umrs_run(qp) &&
            (umr = QSIMPLEQ_FIRST(&qp->umrs)) && umr->when <= now &&
            !mlx5_work_spent()) {
         QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
         syndrome = umr_execute(qp, umr->wqe, umr->wqe_len);
         if (syndrome) {
-            mlx5_send_complete_bad(qp, MLX5_OPCODE_UMR, umr->index, syndrome);
-            mlx5_qp_error(qp, 0);
+            mlx5_order_fail(qp, umr->order, syndrome);
         } else {
-            mlx5_send_complete(qp, MLX5_OPCODE_UMR, umr->index, umr->flags, 0);
+            mlx5_order_done(qp, umr->order, 0);
         }
         g_free(umr);
     }
     umr = QSIMPLEQ_FIRST(&qp->umrs);
-    if (umr && qp->state != MLX5_QP_STATE_ERR) {
+    if (umr && umrs_run(qp)) {
         timer_mod_ns(qp->umr_timer, umr->when);
     } else {
         mlx5_send_kick(qp);
     }
-}
-
-/* The oldest one fails: the queue is in error.  False: there is none. */
-bool mlx5_umr_flush(Mlx5QP *qp)
-{
-    Mlx5UmrWqe *umr = QSIMPLEQ_FIRST(&qp->umrs);
-
-    if (!umr) {
-        return false;
-    }
-    QSIMPLEQ_REMOVE_HEAD(&qp->umrs, entry);
-    mlx5_send_complete_bad(qp, MLX5_OPCODE_UMR, umr->index,
-                           MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    g_free(umr);
-    return true;
 }
 
 void mlx5_umr_reset(Mlx5QP *qp)

@@ -131,6 +131,12 @@ static bool parse_atomic(Cursor *c, Mlx5Send *send)
     return seg;
 }
 
+/* Does its service have a response for data to come back in? */
+static bool answers(const Mlx5QP *qp)
+{
+    return !mlx5_qp_is_ud(qp) && mlx5_qp_type(qp) != MLX5_QP_ST_UC;
+}
+
 static bool parse_operation(Mlx5QP *qp, Cursor *c, Mlx5Send *send)
 {
     if (mlx5_qp_is_sq(qp) && send->opcode != MLX5_OPCODE_NOP) {
@@ -144,13 +150,14 @@ static bool parse_operation(Mlx5QP *qp, Cursor *c, Mlx5Send *send)
     case MLX5_OPCODE_SEND_IMM:
     case MLX5_OPCODE_SEND_INVAL:
         return true;
-    case MLX5_OPCODE_RDMA_READ:
     case MLX5_OPCODE_RDMA_WRITE:
     case MLX5_OPCODE_RDMA_WRITE_IMM:
         return !mlx5_qp_is_ud(qp) && parse_raddr(c, send);
+    case MLX5_OPCODE_RDMA_READ:
+        return answers(qp) && parse_raddr(c, send);
     case MLX5_OPCODE_ATOMIC_CS:
     case MLX5_OPCODE_ATOMIC_FA:
-        return !mlx5_qp_is_ud(qp) && parse_atomic(c, send);
+        return answers(qp) && parse_atomic(c, send);
     default:
         return false;
     }
