@@ -77,9 +77,13 @@ void adapter_set(const char *knob, uint64_t value)
 		die("the adapter's %s did not take %lu", knob, value);
 }
 
-/* Each command, UMR, fault and resume takes so long. */
+/*
+ * Each command, UMR, fault and resume takes so long. A requester goes on with the page, and
+ * not with its next try: its timer is no cost of the driver's.
+ */
 void adapter_delay(uint64_t ns)
 {
+	adapter_set("fault-answer", 0);
 	adapter_set("cmd-delay", ns);
 	adapter_set("umr-delay", ns);
 	adapter_set("fault-delay", ns);

@@ -83,6 +83,7 @@ enum {
  * Latencies are ns of virtual time.  A memory fault would like to have so many
  * pages around it, too.  One of so many WQEs in a UAR is not looked at (0: each
  * is); such a WQE is complete within bf-window, or it is a doorbell.
+ * What a requester hears of the responder's page fault: MLX5_FAULT_ANSWER_*.
  * With "overtake" messages do not wait for reads and UMRs before them, unless
  * they are fenced.
  * With "garbage" translations that nobody wrote lead to memory of others.
@@ -97,6 +98,7 @@ enum {
     X(FAULT_AROUND, "fault-around", 1) X(BF_IGNORE, "bf-ignore", 4) \
     X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
     X(OVERTAKE, "overtake", 1) X(DRAIN, "drain", 100000) \
+    X(FAULT_ANSWER, "fault-answer", 1) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -107,6 +109,13 @@ enum { MLX5_COUNTERS(MLX5_COUNTER_ENUM) MLX5_NR_COUNTERS };
 enum { MLX5_KNOBS(MLX5_KNOB_ENUM) MLX5_NR_KNOBS };
 
 enum { MLX5_FAIL_NEVER = 0x100 };
+
+/* It waits for the page, is told to come again, or hears nothing. */
+enum {
+    MLX5_FAULT_ANSWER_WAIT,
+    MLX5_FAULT_ANSWER_RNR,
+    MLX5_FAULT_ANSWER_SILENCE,
+};
 
 /* What goes wrong with a page-fault event when its turn comes. */
 enum {

@@ -212,6 +212,9 @@ static void wake(Mlx5Fault *fault)
         return;
     }
     if (side == MLX5_SIDE_RECV) {
+        if (qp->dev->knob[MLX5_KNOB_FAULT_ANSWER] != MLX5_FAULT_ANSWER_WAIT) {
+            return;                     /* the requester's own timer runs */
+        }
         dev = mlx5_fabric_find(qp->dev, qp->recv.src_lid);
         qp = dev ? mlx5_qp_get(dev, qp->recv.src_qpn) : NULL;
     }

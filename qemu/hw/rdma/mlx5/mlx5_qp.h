@@ -212,7 +212,7 @@ Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
 /* ---- mlx5_recv: the responder, called by the requester's steps ---- */
 typedef enum Mlx5Answer {
     MLX5_ANSWER_DONE,
-    MLX5_ANSWER_WAIT,                   /* a fault: the resume kicks again */
+    MLX5_ANSWER_WAIT,                   /* a page is missing */
     MLX5_ANSWER_RNR,                    /* no receive WQE */
     MLX5_ANSWER_SILENCE,                /* nobody there, or not ready */
     MLX5_ANSWER_ACCESS,                 /* NAK: remote access error */

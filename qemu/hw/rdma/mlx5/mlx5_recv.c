@@ -5,7 +5,7 @@
  * Called by the steps of the requester, while no fault is outstanding here.  An
  * answer of DONE says that packet->done bytes are in place, which may be fewer
  * than were brought: the rest comes again.  WAIT says that a page is missing
- * and none was; the resume of the fault wakes the requester.
+ * and none was.
  */
 #include "mlx5_qp.h"
 #include "trace.h"

@@ -4,9 +4,9 @@
  *
  * One WQE of a queue is in progress at a time; others are put aside until it is
  * their turn (mlx5_order.c).  A step moves up to MLX5_PIECE bytes and comes back
- * to the main loop, so that one QP's megabytes do not hold up another's UMR.  What stops a step is a local fault (the resume
- * kicks), the peer's fault (its resume kicks us, and a timer sees whether there
- * still is a peer), no receive WQE (a timer) or silence (a timer, and an error
+ * to the main loop, so that one QP's megabytes do not hold up another's UMR.
+ * What stops a step is a local fault (the resume kicks), the peer's fault (the
+ * knob fault-answer), no receive WQE (a timer) or silence (a timer, and an error
  * in the end).
  */
 #include "mlx5_qp.h"
@@ -280,6 +280,23 @@ static void on_rnr(Mlx5QP *qp, Mlx5QP *peer)
     arm(qp, mlx5_recv_rnr_ns(peer));
 }
 
+/* The responder has a page missing. */
+static void on_fault(Mlx5QP *qp, Mlx5QP *peer)
+{
+    switch (peer->dev->knob[MLX5_KNOB_FAULT_ANSWER]) {
+    case MLX5_FAULT_ANSWER_RNR:
+        on_rnr(qp, peer);
+        break;
+    case MLX5_FAULT_ANSWER_SILENCE:
+        on_silence(qp);
+        break;
+    default:
+        /* Its resume wakes us; nothing does if the peer goes before that. */
+        arm(qp, MAX(ack_timeout_ns(qp), SCALE_MS));
+        break;
+    }
+}
+
 /* True: the step went well. */
 static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
 {
@@ -294,8 +311,7 @@ static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
         qp->send.rnr = qp->send.retries = 0;
         return true;
     case MLX5_ANSWER_WAIT:
-        /* Its resume wakes us; nothing does if the peer goes before that. */
-        arm(qp, MAX(ack_timeout_ns(qp), SCALE_MS));
+        on_fault(qp, peer);
         break;
     case MLX5_ANSWER_RNR:
         on_rnr(qp, peer);
