@@ -139,7 +139,7 @@ def adapter_args(opts):
     more = f",{opts['mlx5']}" if opts.get("mlx5") else ""
     for nr in range(adapters(opts)):
         args += ["-device", f"pcie-root-port,id=rp{nr},chassis=1,slot={nr + 1}",
-                 "-device", f"mlx5,bus=rp{nr},id=mlx5_{nr},lid={nr + 1}{more}"]
+                 "-device", f"mlx5,bus=rp{nr},id=mlx5_{nr},lid={nr + 1},test-bar=on{more}"]
     return args
 
 

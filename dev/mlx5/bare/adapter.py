@@ -194,12 +194,16 @@ class EventQueue:
 
 
 class CompletionQueue:
-    def __init__(self, adapter, log_size=6, uid=0, uar=None, eqn=None):
+    """like: another one, whose memory it shares: it is not for use."""
+
+    def __init__(self, adapter, log_size=6, uid=0, uar=None, eqn=None, like=None):
         self.adapter, self.log_size, self.index = adapter, log_size, 0
-        self.ring, self.record = adapter.machine.pages(1 << max(0, log_size - 6)), adapter.machine.pages()
+        machine, pages = adapter.machine, 1 << max(0, log_size - 6)
+        self.ring = like.ring if like else machine.pages(pages)
+        self.record = like.record if like else machine.pages()
         self.uar = adapter.uar if uar is None else uar
-        for nr in range(1 << log_size):
-            adapter.machine.write(self.ring + 64 * nr + 63, b"\xf1")
+        for nr in range(0 if like else 1 << log_size):
+            machine.write(self.ring + 64 * nr + 63, b"\xf1")
         pages = [self.ring + PAGE * nr for nr in range(1 << max(0, log_size - 6))]
         self.number = adapter.command(
             "CREATE_CQ", pas(*pages), uid=uid, cq_context__uar_page=self.uar,
@@ -221,11 +225,13 @@ class CompletionQueue:
 
 
 class Key:
-    """A region of pages in a row; absent: those that are not there."""
+    """A region of pages in a row; absent: those that are not there; written: of how many the
+    translations are given."""
 
-    def __init__(self, adapter, count=1, pd=None, uid=0, rights=0x1f, absent=(), start=None):
+    def __init__(self, adapter, count=1, pd=None, uid=0, rights=0x1f, absent=(), start=None,
+                 pages=None, written=None):
         self.adapter, self.count = adapter, count
-        self.pages = adapter.machine.pages(count)
+        self.pages = adapter.machine.pages(count) if pages is None else pages
         self.address = self.pages if start is None else start
         octwords = (count + 1) // 2
         entries = [0 if nr in absent else self.pages + PAGE * nr | 3 for nr in range(count)]
@@ -236,23 +242,27 @@ class Key:
             ("access_mode_1_0", 1), ("qpn", 0xffffff), ("pd", adapter.pd if pd is None else pd),
             ("start_addr", self.address), ("len", count * PAGE), ("log_page_size", 12),
             ("translations_octword_size", octwords), ("umr_en", 1))}
+        given = octwords * 2 if written is None else written
         self.index = adapter.command(
-            "CREATE_MKEY", pas(*entries, *(() if count % 2 == 0 else (0,))), uid=uid, pg_access=1,
-            translations_octword_actual_size=octwords, **fields)["mkey_index"]
+            "CREATE_MKEY", pas(*(entries + [0])[:given]), uid=uid, pg_access=1,
+            translations_octword_actual_size=given // 2, **fields)["mkey_index"]
         self.key = self.index << 8
 
 
 class QueuePair:
-    """log_sq: blocks of 64 bytes.  The receive queue has WQEs of 64 bytes, if any."""
+    """log_sq: blocks of 64 bytes.  The receive queue has WQEs of 64 bytes, if any.  like: it
+    is not for use, and its memory is there."""
 
     def __init__(self, adapter, cq, kind=RC, pd=None, uar=None, uid=0, receives=2, log_sq=6, srq=None,
-                 recv_cq=None):
+                 recv_cq=None, like=None):
         self.adapter, self.cq, self.kind, self.uid = adapter, cq, kind, uid
         self.uar = adapter.uar if uar is None else uar
         self.receives = 0 if srq else receives
-        self.rq = adapter.machine.pages(2)
+        size = (64 << receives if self.receives else 0) + (64 << log_sq)
+        pages = -(-size // PAGE)
+        self.rq = like or adapter.machine.pages(pages)
         self.sq = self.rq + (64 << receives if self.receives else 0)
-        self.record = adapter.machine.pages()
+        self.record = like or adapter.machine.pages()
         self.posted, self.offered, self.log_sq = 0, 0, log_sq
         fields = {"st": kind, "pd": adapter.pd if pd is None else pd, "uar_page": self.uar,
                   "log_sq_size": log_sq, "log_rq_size": self.receives, "log_rq_stride": 2,
@@ -260,7 +270,7 @@ class QueuePair:
                   "srqn_rmpn_xrqn": srq or 0, "cqn_snd": cq.number,
                   "cqn_rcv": (recv_cq or cq).number, "dbr_addr": self.record}
         self.number = adapter.command(
-            "CREATE_QP", pas(self.rq, self.rq + PAGE), uid=uid,
+            "CREATE_QP", pas(*(self.rq + PAGE * nr for nr in range(pages))), uid=uid,
             **{f"qpc__{name}": value for name, value in fields.items()})["qpn"]
 
     def modify(self, opcode, mask=0, **context):

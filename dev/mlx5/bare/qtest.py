@@ -34,7 +34,7 @@ class Machine:
                 "-nodefaults", "-serial", "none", "-monitor", "none", "-qtest", f"unix:{path}",
                 "-qtest-log", "none"]
         for nr, properties in enumerate(devices):
-            args += ["-device", f"mlx5,addr={4 + nr}.0,{properties}"]
+            args += ["-device", f"mlx5,addr={4 + nr}.0,test-bar=on,{properties}"]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=env)

@@ -58,8 +58,8 @@ enum {
 /*
  * ---- counters and knobs: name and meaning exist once, here ----
  *
- * "keys" is how many there are now, and "context-bytes" what their tables of
- * translations take.
+ * "keys" is how many there are now, "context-bytes" how long their tables of
+ * translations are, and "memory-bytes" what all objects take of the quota.
  */
 
 #define MLX5_COUNTERS(X) \
@@ -77,7 +77,8 @@ enum {
     X(DROPS, "drops") X(DMA_READS, "dma-reads") X(DMA_WRITES, "dma-writes") \
     X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
     X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events") \
-    X(KEYS, "keys") X(CONTEXT_BYTES, "context-bytes")
+    X(KEYS, "keys") X(CONTEXT_BYTES, "context-bytes") \
+    X(MEMORY_BYTES, "memory-bytes")
 
 /*
  * Latencies are ns of virtual time.  A memory fault would like to have so many
@@ -138,6 +139,8 @@ enum {
 /* Begins each object that a command makes. */
 typedef struct Mlx5Obj Mlx5Obj;
 struct Mlx5Obj {
+    Mlx5Device *dev;
+    int64_t charged;                    /* bytes of the quota */
     uint16_t uid;                       /* its user context; 0: the driver */
     unsigned refs;                      /* its number, and each user */
     GDestroyNotify destroy;
@@ -161,9 +164,15 @@ void mlx5_table_free(Mlx5Table *t);     /* and the table */
 
 typedef struct Mlx5Cmd Mlx5Cmd;
 
-/* A new object of the command's context, without a number. */
-void mlx5_obj_init(Mlx5Device *dev, Mlx5Obj *obj, const Mlx5Cmd *cmd,
+/*
+ * A new object of the command's context, without a number, all zero but for its
+ * Mlx5Obj.  NULL: the quota is used up.  destroy frees it.
+ */
+void *mlx5_obj_new(Mlx5Device *dev, const Mlx5Cmd *cmd, size_t size,
                    GDestroyNotify destroy);
+/* So many bytes more, or less; false: the quota has no room for them. */
+bool mlx5_charge(Mlx5Device *dev, int64_t bytes);
+bool mlx5_obj_charge(Mlx5Obj *obj, int64_t bytes);
 void mlx5_obj_put(void *obj);           /* NULL is fine */
 /* obj uses that one from now on; shared: also if it is the driver's. */
 uint8_t mlx5_obj_use(Mlx5Obj *obj, Mlx5Table *t, uint32_t nr, bool shared);
@@ -180,6 +189,7 @@ typedef struct Mlx5Umem Mlx5Umem;
 
 /* A queue's memory: pages that the guest listed, or a umem. */
 typedef struct Mlx5Buf {
+    Mlx5Device *dev;                    /* NULL: there is none */
     Mlx5Umem *umem;                     /* NULL: a list */
     uint64_t *pas;
     uint32_t nr_pages;
@@ -236,6 +246,8 @@ struct Mlx5Device {
     bool memory_scheme;                 /* which page-fault scheme is offered */
     bool indirect_umr;                  /* UMRs change keys over keys */
     bool test_bar;
+    uint64_t quota;                     /* bytes that objects may take */
+    bool over_quota;                    /* the command wanted more */
     bool removed;                       /* surprise: reads all-ones, no DMA */
 
     uint64_t knob[MLX5_NR_KNOBS];
@@ -255,6 +267,7 @@ struct Mlx5Device {
     struct {
         uint64_t kind, addr, key, va;   /* kind: see mlx5_test.c */
     } violation;                        /* the last that the oracle saw */
+    int64_t nr_reports, report_ns;      /* how many were made lately */
     struct Mlx5Stale stale;             /* what freed translations may be */
 
     /* what the driver set, until a reset */
@@ -271,6 +284,9 @@ struct Mlx5Device {
 
     Mlx5Table pds, xrcds, tds, uctxs, uars, umems, counter_sets, eqs, cqs;
     Mlx5Table mkeys, qps, srqs;
+    QTAILQ_HEAD(, Mlx5QP) flushes;      /* QPs in error that have receives */
+    QEMUTimer *flush;                   /* looks at them */
+    int64_t flush_ns;                   /* when it looks again */
     struct Mlx5Faults *faults;
     GHashTable *dma_pages;              /* what the oracle knows: pfn -> maps */
     QLIST_ENTRY(Mlx5Device) fabric_entry;
@@ -305,10 +321,12 @@ bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
                    bool write, uint32_t key, uint64_t va);
 /* An access by a translation that nobody wrote: as bad as one to no mapping. */
 void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va);
+/* May the guest make us print one more line? */
+bool mlx5_may_report(Mlx5Device *dev);
 void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message);
 void mlx5_dma_reset(Mlx5Device *dev);
 /* pas: big-endian 64-bit page addresses, inside a command's mailbox */
-bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
+bool mlx5_buf_init(Mlx5Device *dev, Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
                    uint32_t page_shift, uint64_t offset, uint64_t len);
 bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint16_t uid,
                         uint32_t umem_id, uint64_t offset, uint64_t len);
@@ -373,6 +391,8 @@ bool mlx5_bf_store(Mlx5Device *dev, uint32_t uar, uint32_t reg, uint64_t value,
 void mlx5_bf_forget(Mlx5Device *dev, uint32_t uar);
 
 /* ---- mlx5_fabric ---- */
+/* No other adapter of its fabric has its LID. */
+bool mlx5_fabric_free(Mlx5Device *dev);
 void mlx5_fabric_join(Mlx5Device *dev);
 void mlx5_fabric_leave(Mlx5Device *dev);
 void mlx5_fabric_reset(Mlx5Device *dev);        /* multicast groups go */
@@ -397,6 +417,7 @@ void mlx5_eq_reset(Mlx5Device *dev);
 void mlx5_cq_reset(Mlx5Device *dev);
 void mlx5_mkey_reset(Mlx5Device *dev);
 void mlx5_qp_reset(Mlx5Device *dev);
+void mlx5_qp_exit(Mlx5Device *dev);
 void mlx5_srq_reset(Mlx5Device *dev);
 void mlx5_fault_reset(Mlx5Device *dev);
 void mlx5_fault_exit(Mlx5Device *dev);

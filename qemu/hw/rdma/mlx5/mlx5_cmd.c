@@ -223,6 +223,7 @@ static bool cmd_uid_valid(Mlx5Device *dev, uint16_t uid)
 static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     const Mlx5CmdDesc *desc = cmd_find(cmd->opcode);
+    uint8_t status;
 
     if (!desc) {
         return MLX5_CMD_STAT_BAD_OP_ERR;
@@ -239,7 +240,10 @@ static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
     if (desc->driver && !mlx5_uid_is_driver(cmd->uid)) {
         return MLX5_CMD_STAT_BAD_OP_ERR;
     }
-    return desc->fn(dev, cmd);
+    dev->over_quota = false;
+    status = desc->fn(dev, cmd);
+    /* Whatever it made of that. */
+    return status && dev->over_quota ? MLX5_CMD_STAT_LIM_ERR : status;
 }
 
 /* False: it was swallowed, nobody will hear. */

@@ -259,7 +259,7 @@ static bool ring_init(Mlx5Device *dev, Mlx5Ring *ring, Mlx5Cmd *cmd)
                                   mlx5_bits_get(cmd->in, UMEM_ID, 32),
                                   mlx5_bits_get(cmd->in, UMEM_OFFSET, 64), len);
     }
-    return mlx5_buf_init(&ring->buf, cmd,
+    return mlx5_buf_init(dev, &ring->buf, cmd,
                          MLX5_PRM_PTR(create_cq_in, cmd->in, pas), shift,
                          offset, len);
 }
@@ -289,11 +289,13 @@ static bool cq_init(Mlx5CQ *cq, Mlx5Cmd *cmd)
 
 uint8_t mlx5_create_cq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5CQ *cq = g_new0(Mlx5CQ, 1);
+    Mlx5CQ *cq = mlx5_obj_new(dev, cmd, sizeof(*cq), cq_free);
 
+    if (!cq) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     cq->dev = dev;
     cq->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, cq_arm, cq);
-    mlx5_obj_init(dev, &cq->obj, cmd, cq_free);
     if (!cq_init(cq, cmd)) {
         mlx5_obj_put(cq);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;

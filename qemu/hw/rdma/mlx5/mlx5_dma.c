@@ -22,7 +22,7 @@
 #include "trace.h"
 
 enum {
-    MAX_REPORTS = 20,
+    MAX_REPORTS = 20,                   /* at once; then one a second */
     MAX_KNOWN_PAGES = 1 << 23,          /* a guest cannot eat our memory */
     MAX_BUF_PAGES = 1 << 20,
     MIN_PAGE_SHIFT = 12,
@@ -118,6 +118,23 @@ void mlx5_dma_reset(Mlx5Device *dev)
     g_hash_table_remove_all(dev->dma_pages);
 }
 
+/* What a guest makes us say must not fill a disk. */
+bool mlx5_may_report(Mlx5Device *dev)
+{
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    int64_t seconds = (now - dev->report_ns) / NANOSECONDS_PER_SECOND;
+
+    if (seconds) {
+        dev->nr_reports -= MIN(dev->nr_reports, seconds);
+        dev->report_ns = now;
+    }
+    if (dev->nr_reports >= MAX_REPORTS) {
+        return false;
+    }
+    dev->nr_reports++;
+    return true;
+}
+
 static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
                           bool write, bool mapped, uint32_t key, uint64_t va)
 {
@@ -126,7 +143,7 @@ static void dma_violation(Mlx5Device *dev, uint64_t addr, size_t len,
     dev->violation.key = key;
     dev->violation.va = va;
     mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
-    if (dev->counter[MLX5_COUNTER_DMA_VIOLATIONS] > MAX_REPORTS) {
+    if (!mlx5_may_report(dev)) {
         return;
     }
     error_report("mlx5: DMA check: %s of %zu bytes at 0x%" PRIx64
@@ -143,7 +160,7 @@ void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va)
     dev->violation.key = key;
     dev->violation.va = va;
     mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
-    if (dev->counter[MLX5_COUNTER_DMA_VIOLATIONS] <= MAX_REPORTS) {
+    if (mlx5_may_report(dev)) {
         error_report("mlx5: DMA check: %s by a translation that nobody wrote"
                      " (mkey 0x%x, va 0x%" PRIx64 ")",
                      write ? "write" : "read", key, va);
@@ -233,7 +250,19 @@ static bool buf_shape_valid(uint32_t page_shift, uint64_t offset, uint64_t len)
            len <= (uint64_t)MAX_BUF_PAGES << page_shift;
 }
 
-bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
+/* Memory for the list, out of the quota. */
+static bool buf_new(Mlx5Device *dev, Mlx5Buf *buf, uint64_t nr)
+{
+    if (!mlx5_charge(dev, nr * sizeof(uint64_t))) {
+        return false;
+    }
+    buf->dev = dev;
+    buf->nr_pages = nr;
+    buf->pas = g_new(uint64_t, nr);
+    return true;
+}
+
+bool mlx5_buf_init(Mlx5Device *dev, Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
                    uint32_t page_shift, uint64_t offset, uint64_t len)
 {
     size_t at = (const uint8_t *)pas - cmd->in;
@@ -244,16 +273,14 @@ bool mlx5_buf_init(Mlx5Buf *buf, Mlx5Cmd *cmd, const void *pas,
         return false;
     }
     nr = DIV_ROUND_UP(offset + len, 1ULL << page_shift);
-    if (nr > (cmd->in_len - at) / sizeof(uint64_t)) {
+    if (nr > (cmd->in_len - at) / sizeof(uint64_t) || !buf_new(dev, buf, nr)) {
         return false;
     }
-    buf->pas = g_new(uint64_t, nr);
     for (i = 0; i < nr; i++) {
         /* The lowest bits of an entry are access rights, in some lists. */
         buf->pas[i] = ldq_be_p((const uint8_t *)pas + i * sizeof(uint64_t)) &
                       ~(PAGE_BYTES - 1);
     }
-    buf->nr_pages = nr;
     buf->page_shift = page_shift;
     buf->offset = offset;
     buf->len = len;
@@ -279,9 +306,12 @@ bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint16_t uid,
     begin = umem->buf.offset + offset;
     first = begin >> umem->buf.page_shift;
     nr = ((begin + len - 1) >> umem->buf.page_shift) - first + 1;
+    if (!buf_new(dev, buf, nr)) {
+        mlx5_obj_put(umem);
+        return false;
+    }
     buf->umem = umem;
-    buf->pas = g_memdup2(umem->buf.pas + first, nr * sizeof(uint64_t));
-    buf->nr_pages = nr;
+    memcpy(buf->pas, umem->buf.pas + first, nr * sizeof(uint64_t));
     buf->page_shift = umem->buf.page_shift;
     buf->offset = begin & MAKE_64BIT_MASK(0, buf->page_shift);
     buf->len = len;
@@ -290,6 +320,9 @@ bool mlx5_buf_init_umem(Mlx5Device *dev, Mlx5Buf *buf, uint16_t uid,
 
 void mlx5_buf_free(Mlx5Buf *buf)
 {
+    if (buf->dev) {
+        mlx5_charge(buf->dev, -(int64_t)(buf->nr_pages * sizeof(uint64_t)));
+    }
     g_free(buf->pas);
     mlx5_obj_put(buf->umem);
     memset(buf, 0, sizeof(*buf));

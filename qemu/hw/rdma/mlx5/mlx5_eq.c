@@ -172,17 +172,19 @@ static bool eq_init(Mlx5Device *dev, Mlx5EQ *eq, Mlx5Cmd *cmd)
         mlx5_obj_use(&eq->obj, &dev->uars, eq->uar, false)) {
         return false;
     }
-    return mlx5_buf_init(&eq->buf, cmd,
+    return mlx5_buf_init(dev, &eq->buf, cmd,
                          MLX5_PRM_PTR(create_eq_in, cmd->in, pas), shift,
                          offset, (uint64_t)EQE_SIZE << eq->log_size);
 }
 
 uint8_t mlx5_create_eq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5EQ *eq = g_new0(Mlx5EQ, 1);
+    Mlx5EQ *eq = mlx5_obj_new(dev, cmd, sizeof(*eq), eq_free);
     uint32_t eqn;
 
-    mlx5_obj_init(dev, &eq->obj, cmd, eq_free);
+    if (!eq) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     if (!eq_init(dev, eq, cmd)) {
         mlx5_obj_put(eq);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;

@@ -19,6 +19,18 @@ typedef struct Mlx5McGroup {
 
 static QLIST_HEAD(, Mlx5Device) adapters = QLIST_HEAD_INITIALIZER(adapters);
 
+bool mlx5_fabric_free(Mlx5Device *dev)
+{
+    Mlx5Device *other;
+
+    QLIST_FOREACH(other, &adapters, fabric_entry) {
+        if (other->lid == dev->lid && !g_strcmp0(other->fabric, dev->fabric)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void mlx5_fabric_join(Mlx5Device *dev)
 {
     QLIST_INSERT_HEAD(&adapters, dev, fabric_entry);

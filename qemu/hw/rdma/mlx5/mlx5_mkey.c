@@ -18,6 +18,8 @@ enum {
     FIRST_INDEX = 0x10,                 /* below: MLX5_TERMINATE_LKEY etc. */
     LAST_INDEX = (1 << 24) - 1,
     MAX_XLT_BYTES = 1u << 31,           /* 1 TiB of 4 KiB pages */
+    BLOCK_BYTES = MLX5_XLT_BLOCK + 64,  /* with its place in the hash table */
+    TABLE_BYTES = 512,                  /* the hash table itself, about */
 };
 
 static uint8_t *block_get(Mlx5Mkey *mkey, uint32_t nr, bool make)
@@ -27,7 +29,7 @@ static uint8_t *block_get(Mlx5Mkey *mkey, uint32_t nr, bool make)
     }
     uint8_t *block = g_hash_table_lookup(mkey->xlt, GUINT_TO_POINTER(nr));
 
-    if (!block && make) {
+    if (!block && make && mlx5_obj_charge(&mkey->obj, BLOCK_BYTES)) {
         block = g_malloc0(MLX5_XLT_BLOCK);
         g_hash_table_insert(mkey->xlt, GUINT_TO_POINTER(nr), block);
     }
@@ -41,10 +43,13 @@ static uint8_t *block_get(Mlx5Mkey *mkey, uint32_t nr, bool make)
 static void block_drop(Mlx5Mkey *mkey, uint32_t nr)
 {
     mkey->last = NULL;
-    g_hash_table_remove(mkey->xlt, GUINT_TO_POINTER(nr));
+    if (g_hash_table_remove(mkey->xlt, GUINT_TO_POINTER(nr))) {
+        mlx5_obj_charge(&mkey->obj, -BLOCK_BYTES);
+    }
 }
 
-static void block_write(Mlx5Mkey *mkey, uint32_t nr, uint32_t in,
+/* False: there is no memory for it. */
+static bool block_write(Mlx5Mkey *mkey, uint32_t nr, uint32_t in,
                         const uint8_t *from, size_t n)
 {
     bool zero = buffer_is_zero(from, n);
@@ -56,29 +61,33 @@ static void block_write(Mlx5Mkey *mkey, uint32_t nr, uint32_t in,
             block_drop(mkey, nr);
         }
     }
+    return block || zero;
 }
 
 /* Granules are written whole: the last one is filled up with garbage. */
-void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
+bool mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
                          size_t len)
 {
     size_t whole = ROUND_UP(len, MLX5_XLT_GRANULE), n;
     uint8_t last[MLX5_XLT_GRANULE];
     const uint8_t *from = data;
+    bool fits = true;
 
     mlx5_stale_note(mkey, data, len);
     bitmap_set(mkey->written, off / MLX5_XLT_GRANULE, whole / MLX5_XLT_GRANULE);
     for (; len >= MLX5_XLT_GRANULE; off += n, from += n, len -= n) {
         n = MIN(QEMU_ALIGN_DOWN(len, MLX5_XLT_GRANULE),
                 MLX5_XLT_BLOCK - off % MLX5_XLT_BLOCK);
-        block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK, from, n);
+        fits &= block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK,
+                            from, n);
     }
     if (len) {
         mlx5_stale_granule(mkey, off, last);
         memcpy(last, from, len);
-        block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK, last,
-                    sizeof(last));
+        fits &= block_write(mkey, off / MLX5_XLT_BLOCK, off % MLX5_XLT_BLOCK,
+                            last, sizeof(last));
     }
+    return fits;
 }
 
 bool mlx5_mkey_xlt_written(const Mlx5Mkey *mkey, uint64_t off)
@@ -190,25 +199,28 @@ static Mlx5Mkey *mkey_new(Mlx5Device *dev, const Mlx5Cmd *cmd, const void *mkc,
                           uint64_t xlt_bytes)
 {
     uint64_t granules = DIV_ROUND_UP(xlt_bytes, MLX5_XLT_GRANULE);
-    unsigned long *written = bitmap_try_new(MAX(granules, 1));
-    Mlx5Mkey *mkey;
+    Mlx5Mkey *mkey = mlx5_obj_new(dev, cmd, sizeof(*mkey), mkey_free);
 
-    if (!written) {
+    if (!mkey) {
         return NULL;
     }
-    mkey = g_new0(Mlx5Mkey, 1);
-    mlx5_obj_init(dev, &mkey->obj, cmd, mkey_free);
     memcpy(mkey->mkc, mkc, sizeof(mkey->mkc));
     mkey->dev = dev;
     mkey->xlt = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    mkey->written = written;
     mkey->xlt_bytes = xlt_bytes;
     mlx5_count(dev, MLX5_COUNTER_KEYS, 1);
     mlx5_count(dev, MLX5_COUNTER_CONTEXT_BYTES, xlt_bytes);
+    if (mlx5_obj_charge(&mkey->obj, TABLE_BYTES + granules / 8)) {
+        mkey->written = bitmap_try_new(MAX(granules, 1));
+    }
+    if (!mkey->written) {
+        mlx5_obj_put(mkey);
+        return NULL;
+    }
     return mkey;
 }
 
-static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd)
+static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd, bool *fits)
 {
     size_t head = MLX5_BYTES(create_mkey_in);
     uint64_t octos = MLX5_PRM_GET(create_mkey_in, cmd->in,
@@ -225,7 +237,7 @@ static bool take_pas(Mlx5Mkey *mkey, Mlx5Cmd *cmd)
             cmd->in[head + at + 7] |= 3;
         }
     }
-    mlx5_mkey_xlt_write(mkey, 0, cmd->in + head, octos * 16);
+    *fits = mlx5_mkey_xlt_write(mkey, 0, cmd->in + head, octos * 16);
     return true;
 }
 
@@ -234,6 +246,7 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
     void *mkc = MLX5_PRM_PTR(create_mkey_in, cmd->in, memory_key_mkey_entry);
     uint64_t octos = MLX5_PRM_GET(mkc, mkc, translations_octword_size);
     Mlx5Mkey *mkey;
+    bool fits;
 
     if (octos * 16 > MAX_XLT_BYTES ||
         MLX5_PRM_GET(create_mkey_in, cmd->in, mkey_umem_valid)) {
@@ -246,11 +259,15 @@ uint8_t mlx5_create_mkey(Mlx5Device *dev, Mlx5Cmd *cmd)
     }
     mkey = mkey_new(dev, cmd, mkc, octos * 16);
     if (!mkey) {
-        return MLX5_CMD_STAT_NO_RES_ERR;
+        return MLX5_CMD_STAT_LIM_ERR;
     }
-    if (!take_pas(mkey, cmd)) {
+    if (!take_pas(mkey, cmd, &fits)) {
         mlx5_obj_put(mkey);
         return MLX5_CMD_STAT_BAD_INP_LEN_ERR;
+    }
+    if (!fits) {
+        mlx5_obj_put(mkey);
+        return MLX5_CMD_STAT_LIM_ERR;
     }
     if (!mlx5_table_add(&dev->mkeys, mkey, &mkey->index)) {
         mlx5_obj_put(mkey);

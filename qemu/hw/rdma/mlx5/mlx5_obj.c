@@ -15,8 +15,14 @@
  * An object counts those that use it, and is not destroyed before they are.  A
  * reset empties the tables in any order: an object without a number lives on
  * until its last user goes.
+ *
+ * What the guest makes takes memory of QEMU's, and most numbers may be given out
+ * more often than there is memory for.  So all of it is charged to a quota, the
+ * property "quota": what is too much fails with a status.
  */
 #include "mlx5.h"
+
+enum { ENTRY_BYTES = 64 };              /* of a table, and of the allocator */
 
 /* ---- tables ---- */
 
@@ -65,6 +71,28 @@ void mlx5_table_free(Mlx5Table *t)
     t->objs = NULL;
 }
 
+/* ---- memory ---- */
+
+bool mlx5_charge(Mlx5Device *dev, int64_t bytes)
+{
+    uint64_t used = dev->counter[MLX5_COUNTER_MEMORY_BYTES];
+
+    if (bytes > 0 && (used > dev->quota || bytes > dev->quota - used)) {
+        dev->over_quota = true;
+        return false;
+    }
+    mlx5_count(dev, MLX5_COUNTER_MEMORY_BYTES, bytes);
+    return true;
+}
+
+bool mlx5_obj_charge(Mlx5Obj *obj, int64_t bytes)
+{
+    bool fits = mlx5_charge(obj->dev, bytes);
+
+    obj->charged += fits ? bytes : 0;
+    return fits;
+}
+
 /* ---- owners and users ---- */
 
 static void obj_add_use(Mlx5Obj *obj, Mlx5Obj *used)
@@ -74,17 +102,25 @@ static void obj_add_use(Mlx5Obj *obj, Mlx5Obj *used)
     obj->uses[obj->nr_uses++] = used;
 }
 
-void mlx5_obj_init(Mlx5Device *dev, Mlx5Obj *obj, const Mlx5Cmd *cmd,
+void *mlx5_obj_new(Mlx5Device *dev, const Mlx5Cmd *cmd, size_t size,
                    GDestroyNotify destroy)
 {
     Mlx5Obj *uctx = mlx5_table_get(&dev->uctxs, cmd->uid);
+    Mlx5Obj *obj;
 
+    if (!mlx5_charge(dev, size + ENTRY_BYTES)) {
+        return NULL;
+    }
+    obj = g_malloc0(size);
+    obj->dev = dev;
+    obj->charged = size + ENTRY_BYTES;
     obj->uid = cmd->uid;
     obj->refs = 1;
     obj->destroy = destroy;
     if (uctx) {
         obj_add_use(obj, uctx);
     }
+    return obj;
 }
 
 void mlx5_obj_put(void *opaque)
@@ -97,6 +133,7 @@ void mlx5_obj_put(void *opaque)
     while (obj->nr_uses) {
         mlx5_obj_put(obj->uses[--obj->nr_uses]);
     }
+    mlx5_charge(obj->dev, -obj->charged);
     obj->destroy(obj);
 }
 

@@ -19,6 +19,9 @@
  * queue at that moment and not before: until then no other WQE is taken, but
  * the reads that were put aside are executed.  Those after it are flushed, also
  * if they were executed.
+ *
+ * How many WQEs are between being taken and completed is limited, so that a
+ * read's turn comes, and a guest that posts on and on takes no more memory.
  */
 #include "mlx5_qp.h"
 #include "trace.h"
@@ -27,7 +30,13 @@ enum {
     FENCE_MASK = 7 << 5,
     FENCE_UMRS = MLX5_FENCE_MODE_INITIATOR_SMALL,
     FENCE_READS = MLX5_FENCE_MODE_FENCE,
+
+    MAX_READS = 16,                     /* log_max_ra_req_qp */
+    WINDOW = 64,                        /* WQEs taken and not completed */
+    WINDOW_UMR = 256,                   /* the same of the driver's queue */
 };
+
+#define READ_BYTES offsetof(Mlx5Send, datagram)
 
 struct Mlx5Order {
     QSIMPLEQ_ENTRY(Mlx5Order) entry;
@@ -74,6 +83,7 @@ static void order_pop(Mlx5QP *qp)
     Mlx5Order *order = QSIMPLEQ_FIRST(&qp->order);
 
     QSIMPLEQ_REMOVE_HEAD(&qp->order, entry);
+    qp->nr_order--;
     g_free(order);
 }
 
@@ -98,6 +108,22 @@ static void order_release(Mlx5QP *qp)
     }
 }
 
+static unsigned window(const Mlx5QP *qp)
+{
+    return mlx5_qp_type(qp) == MLX5_QP_ST_REG_UMR ? WINDOW_UMR : WINDOW;
+}
+
+size_t mlx5_order_bytes(const Mlx5QP *qp)
+{
+    return window(qp) * (sizeof(Mlx5Order) + sizeof(Mlx5UmrWqe)) +
+           (MAX_READS + 1) * READ_BYTES;
+}
+
+bool mlx5_order_full(const Mlx5QP *qp)
+{
+    return qp->nr_order >= window(qp);
+}
+
 Mlx5Order *mlx5_order_add(Mlx5QP *qp, uint8_t opcode, uint16_t index,
                           uint8_t flags)
 {
@@ -107,6 +133,7 @@ Mlx5Order *mlx5_order_add(Mlx5QP *qp, uint8_t opcode, uint16_t index,
     order->index = index;
     order->flags = flags;
     QSIMPLEQ_INSERT_TAIL(&qp->order, order, entry);
+    qp->nr_order++;
     return order;
 }
 
@@ -159,21 +186,21 @@ static bool fences(const Mlx5Send *s, uint8_t mode)
 static bool must_wait(Mlx5QP *qp, const Mlx5Send *s)
 {
     bool overtake = qp->dev->knob[MLX5_KNOB_OVERTAKE];
+    unsigned reads = MIN(1u << MLX5_PRM_GET(qpc, qp->qpc, log_sra_max),
+                         MAX_READS);
 
-    if (qp->nr_reads &&
-        (fences(s, FENCE_READS) ||
-         (is_read(s) &&
-          qp->nr_reads >> MLX5_PRM_GET(qpc, qp->qpc, log_sra_max)))) {
+    if (qp->nr_reads && (fences(s, FENCE_READS) ||
+                         (is_read(s) && qp->nr_reads >= reads))) {
         return true;
     }
     return mlx5_qp_type(qp) != MLX5_QP_ST_REG_UMR &&
            !QSIMPLEQ_EMPTY(&qp->umrs) && (!overtake || fences(s, FENCE_UMRS));
 }
 
-/* A copy that stands by itself: inline data is in the WQE. */
+/* A copy without what only datagrams have.  Inline data is in the WQE. */
 static Mlx5Send *send_copy(Mlx5QP *qp)
 {
-    Mlx5Send *s = g_memdup2(&qp->send, sizeof(qp->send));
+    Mlx5Send *s = g_memdup2(&qp->send, READ_BYTES);
 
     qp->send.active = false;
     return s;
@@ -181,7 +208,7 @@ static Mlx5Send *send_copy(Mlx5QP *qp)
 
 static void send_restore(Mlx5QP *qp, Mlx5Send *s)
 {
-    memcpy(&qp->send, s, sizeof(qp->send));
+    memcpy(&qp->send, s, READ_BYTES);
     g_free(s);
     /* UMRs are parsed elsewhere, and the others were parsed before. */
     mlx5_wqe_parse_send(qp, &qp->send);

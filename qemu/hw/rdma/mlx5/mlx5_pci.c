@@ -406,6 +406,11 @@ static void device_realize(PCIDevice *pci, Error **errp)
         error_setg(errp, "mlx5: lid is to be 1 to 0xbfff, a unicast LID");
         return;
     }
+    if (!mlx5_fabric_free(dev)) {
+        error_setg(errp, "mlx5: LID %u is another adapter's in fabric '%s'",
+                   dev->lid, dev->fabric);
+        return;
+    }
     if (!pci_is_express(pci)) {
         error_setg(errp, "mlx5: needs a PCI Express slot");
         return;
@@ -439,6 +444,7 @@ static void device_exit(PCIDevice *pci)
     mlx5_fabric_leave(dev);
     mlx5_reset_all(dev);
     mlx5_cmd_exit(dev);
+    mlx5_qp_exit(dev);
     mlx5_fault_exit(dev);
     mlx5_bf_exit(dev);
     for (i = 0; i < ARRAY_SIZE(tables); i++) {
@@ -499,7 +505,8 @@ static Property device_properties[] = {
     DEFINE_PROP_STRING("fabric", Mlx5Device, fabric),
     DEFINE_PROP_BOOL("memory-scheme", Mlx5Device, memory_scheme, false),
     DEFINE_PROP_BOOL("indirect-umr", Mlx5Device, indirect_umr, true),
-    DEFINE_PROP_BOOL("test-bar", Mlx5Device, test_bar, true),
+    DEFINE_PROP_BOOL("test-bar", Mlx5Device, test_bar, false),
+    DEFINE_PROP_SIZE("quota", Mlx5Device, quota, 1 * GiB),
     DEFINE_PROP_END_OF_LIST(),
 };
 

@@ -40,7 +40,7 @@ static void qp_quiesce(Mlx5QP *qp)
     mlx5_send_reset(qp);
     qp->recv.active = false;
     timer_del(qp->timer);
-    timer_del(qp->rq_timer);
+    mlx5_recv_flush_end(qp);
 }
 
 static void qp_free(void *opaque)
@@ -49,7 +49,6 @@ static void qp_free(void *opaque)
 
     qp_quiesce(qp);
     timer_free(qp->timer);
-    timer_free(qp->rq_timer);
     timer_free(qp->umr_timer);
     mlx5_buf_free(&qp->buf);
     mlx5_dbr_free(&qp->dbr);
@@ -71,7 +70,6 @@ void mlx5_qp_error(Mlx5QP *qp, uint8_t event)
     mlx5_qp_set_state(qp, MLX5_QP_STATE_ERR);
     mlx5_fault_cancel(qp);
     mlx5_order_drop(qp);
-    qp->flush_ns = 0;
     mlx5_recv_flush(qp);
     mlx5_send_kick(qp);
     if (event) {
@@ -110,7 +108,7 @@ static bool take_queues(Mlx5QP *qp, Mlx5Cmd *cmd)
                                   MLX5_PRM_GET(create_qp_in, cmd->in,
                                                wq_umem_offset), len);
     }
-    return mlx5_buf_init(&qp->buf, cmd,
+    return mlx5_buf_init(qp->dev, &qp->buf, cmd,
                          cmd->in + MLX5_BYTES(create_qp_in), shift,
                          offset << (shift - 6), len);
 }
@@ -186,16 +184,17 @@ static uint8_t check_context(const Mlx5QP *qp)
 
 Mlx5QP *mlx5_qp_new(Mlx5Device *dev, const Mlx5Cmd *cmd)
 {
-    Mlx5QP *qp = g_new0(Mlx5QP, 1);
+    Mlx5QP *qp = mlx5_obj_new(dev, cmd, sizeof(*qp), qp_free);
 
-    mlx5_obj_init(dev, &qp->obj, cmd, qp_free);
+    if (!qp) {
+        return NULL;
+    }
     qp->dev = dev;
     QSIMPLEQ_INIT(&qp->umrs);
     QSIMPLEQ_INIT(&qp->bf_wqes);
     QSIMPLEQ_INIT(&qp->order);
     g_queue_init(&qp->reads);
     qp->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_send_timer, qp);
-    qp->rq_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, qp);
     qp->umr_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_umr_timer, qp);
     return qp;
 }
@@ -205,10 +204,17 @@ uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
     Mlx5QP *qp = mlx5_qp_new(dev, cmd);
     uint8_t status;
 
+    if (!qp) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     memcpy(qp->qpc, MLX5_PRM_PTR(create_qp_in, cmd->in, qpc),
            sizeof(qp->qpc));
     mlx5_qp_set_state(qp, MLX5_QP_STATE_RST);
     status = check_context(qp);
+    /* What its work may take at most is charged now: an engine cannot fail. */
+    if (!status && !mlx5_obj_charge(&qp->obj, mlx5_order_bytes(qp))) {
+        status = MLX5_CMD_STAT_LIM_ERR;
+    }
     if (!status) {
         status = take_uses(dev, qp);
     }
@@ -393,9 +399,17 @@ void mlx5_qp_init(Mlx5Device *dev)
 {
     /* 0 and 1 are the management QPs, 2^16 is log_max_qp. */
     mlx5_table_init(&dev->qps, 0x40, 0xffff, mlx5_obj_put);
+    QTAILQ_INIT(&dev->flushes);
+    dev->flush = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, dev);
 }
 
 void mlx5_qp_reset(Mlx5Device *dev)
 {
     mlx5_table_reset(&dev->qps);
+    timer_del(dev->flush);
+}
+
+void mlx5_qp_exit(Mlx5Device *dev)
+{
+    timer_free(dev->flush);
 }

@@ -109,11 +109,12 @@ struct Mlx5QP {
     unsigned nr_bf_wqes;
 
     QEMUTimer *timer;                   /* runs the requester */
-    QEMUTimer *rq_timer;                /* in error: flushes late receives */
-    int64_t flush_ns;                   /* when it looks again */
+    QTAILQ_ENTRY(Mlx5QP) flush_entry;   /* in error: receives may come late */
+    bool flushed;                       /* it is in that list */
     QEMUTimer *umr_timer;
     QSIMPLEQ_HEAD(, Mlx5UmrWqe) umrs;
     QSIMPLEQ_HEAD(, Mlx5Order) order;   /* of what was taken, completions due */
+    unsigned nr_order;
     GQueue reads;                       /* Mlx5Send: put aside, in order */
     unsigned nr_reads;
     Mlx5Send *waiting;                  /* the last that was taken, for a fence */
@@ -180,6 +181,9 @@ void mlx5_send_reset(Mlx5QP *qp);
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome);
 
 /* ---- mlx5_order ---- */
+/* What a queue may take for its WQEs in progress, at most. */
+size_t mlx5_order_bytes(const Mlx5QP *qp);
+bool mlx5_order_full(const Mlx5QP *qp); /* others have to be completed first */
 /* One more completion is due, after those before. */
 Mlx5Order *mlx5_order_add(Mlx5QP *qp, uint8_t opcode, uint16_t index,
                           uint8_t flags);
@@ -237,8 +241,10 @@ Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p);
 Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p);
 /* A whole datagram of p->len bytes; never waits. */
 void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p);
+/* In error: receives are completed, now and later until the end of that. */
 void mlx5_recv_flush(Mlx5QP *qp);
-void mlx5_recv_timer(void *qp);
+void mlx5_recv_flush_end(Mlx5QP *qp);
+void mlx5_recv_timer(void *dev);
 /* RC: how long a sender waits after RNR, ns. */
 int64_t mlx5_recv_rnr_ns(Mlx5QP *qp);
 

@@ -12,10 +12,11 @@
 
 enum {
     WQES_PER_FLUSH = 256,
+    QPS_PER_FLUSH = 64,
     PKEY_MASK = 0x7fff,
     PKEY_FULL = 0x8000,
     FLUSH_MIN_NS = 1 * SCALE_MS,
-    FLUSH_MAX_NS = 128 * SCALE_MS,
+    FLUSH_MAX_NS = 256 * SCALE_MS,
 };
 
 /* Alike, no matter which memberships, of which one is to be a full one. */
@@ -569,20 +570,15 @@ void mlx5_recv_fault_failed(Mlx5QP *qp)
 
 /*
  * Every receive WQE of the QP's own queue comes back in error.  One that is
- * posted later rings no doorbell: the record is looked at again and again, as
- * long as the QP stays in error, but less and less often where nothing comes.
+ * posted later rings no doorbell, so the records of all QPs in error are looked
+ * at again: by one timer, a few QPs at a time, and half as often each time that
+ * it finds nothing.  A guest that breaks a lot of them costs no more than one.
  */
-void mlx5_recv_flush(Mlx5QP *qp)
+static bool flush_some(Mlx5QP *qp)
 {
     uint8_t wqe[MLX5_MAX_WQE];
     unsigned n;
 
-    if (qp->recv.active) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    }
-    if (!qp->rq_entries) {
-        return;
-    }
     qp->recv.srqn = 0;
     for (n = 0; n < WQES_PER_FLUSH; n++) {
         if (!rq_take(qp, wqe, &qp->recv.wqe_index)) {
@@ -590,17 +586,54 @@ void mlx5_recv_flush(Mlx5QP *qp)
         }
         complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
     }
-    qp->flush_ns = n ? FLUSH_MIN_NS
-                     : MIN(MAX(2 * qp->flush_ns, FLUSH_MIN_NS), FLUSH_MAX_NS);
-    timer_mod_ns(qp->rq_timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
-                 (n == WQES_PER_FLUSH ? 0 : qp->flush_ns));
+    return n;
+}
+
+static void flush_soon(Mlx5Device *dev)
+{
+    dev->flush_ns = FLUSH_MIN_NS;
+    timer_mod_ns(dev->flush, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
+                 dev->flush_ns);
+}
+
+void mlx5_recv_flush(Mlx5QP *qp)
+{
+    if (qp->recv.active) {
+        complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
+    }
+    if (!qp->rq_entries || qp->flushed) {
+        return;
+    }
+    flush_some(qp);
+    qp->flushed = true;
+    QTAILQ_INSERT_HEAD(&qp->dev->flushes, qp, flush_entry);
+    flush_soon(qp->dev);
+}
+
+void mlx5_recv_flush_end(Mlx5QP *qp)
+{
+    if (qp->flushed) {
+        qp->flushed = false;
+        QTAILQ_REMOVE(&qp->dev->flushes, qp, flush_entry);
+    }
 }
 
 void mlx5_recv_timer(void *opaque)
 {
-    Mlx5QP *qp = opaque;
+    Mlx5Device *dev = opaque;
+    Mlx5QP *last = QTAILQ_LAST(&dev->flushes), *qp = NULL;
+    bool found = false;
 
-    if (qp->state == MLX5_QP_STATE_ERR) {
-        mlx5_recv_flush(qp);
+    if (!last) {
+        return;
     }
+    for (unsigned n = 0; n < QPS_PER_FLUSH && qp != last; n++) {
+        qp = QTAILQ_FIRST(&dev->flushes);
+        QTAILQ_REMOVE(&dev->flushes, qp, flush_entry);
+        QTAILQ_INSERT_TAIL(&dev->flushes, qp, flush_entry);
+        found |= flush_some(qp);
+    }
+    dev->flush_ns = found ? FLUSH_MIN_NS : MIN(2 * dev->flush_ns, FLUSH_MAX_NS);
+    timer_mod_ns(dev->flush, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
+                 dev->flush_ns);
 }

@@ -20,9 +20,11 @@ enum {
 static uint8_t res_alloc(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5Table *t,
                          uint32_t *nr)
 {
-    Mlx5Obj *obj = g_new0(Mlx5Obj, 1);
+    Mlx5Obj *obj = mlx5_obj_new(dev, cmd, sizeof(*obj), g_free);
 
-    mlx5_obj_init(dev, obj, cmd, g_free);
+    if (!obj) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     if (mlx5_table_add(t, obj, nr)) {
         return MLX5_CMD_STAT_OK;
     }
@@ -187,16 +189,19 @@ static bool umem_init(Mlx5Umem *umem, Mlx5Cmd *cmd)
     if (!nr || nr > cmd->in_len || offset >= 1ULL << shift) {
         return false;
     }
-    return mlx5_buf_init(&umem->buf, cmd, MLX5_PRM_PTR(umem, in, mtt), shift,
-                         offset, (nr << shift) - offset);
+    return mlx5_buf_init(umem->obj.dev, &umem->buf, cmd,
+                         MLX5_PRM_PTR(umem, in, mtt), shift, offset,
+                         (nr << shift) - offset);
 }
 
 uint8_t mlx5_create_umem(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
-    Mlx5Umem *umem = g_new0(Mlx5Umem, 1);
+    Mlx5Umem *umem = mlx5_obj_new(dev, cmd, sizeof(*umem), umem_free);
     uint32_t nr;
 
-    mlx5_obj_init(dev, &umem->obj, cmd, umem_free);
+    if (!umem) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     if (!umem_init(umem, cmd)) {
         mlx5_obj_put(umem);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;

@@ -523,7 +523,8 @@ static bool parse(Mlx5QP *qp)
  */
 static bool turn(Mlx5QP *qp)
 {
-    bool idle = qp->failing || qp->waiting || !sq_has_work(qp);
+    bool idle = qp->failing || qp->waiting || mlx5_order_full(qp) ||
+                !sq_has_work(qp);
 
     if (mlx5_order_next(qp, idle)) {
         return begin(qp);

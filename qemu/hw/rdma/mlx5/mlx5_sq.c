@@ -93,7 +93,8 @@ static bool sq_memory(Mlx5QP *qp, Mlx5Cmd *cmd, void *wq)
                                   MLX5_PRM_GET(wq, wq, wq_umem_id),
                                   MLX5_PRM_GET(wq, wq, wq_umem_offset), len);
     }
-    return mlx5_buf_init(&qp->buf, cmd, (uint8_t *)wq + MLX5_BYTES(wq), shift,
+    return mlx5_buf_init(qp->dev, &qp->buf, cmd,
+                         (uint8_t *)wq + MLX5_BYTES(wq), shift,
                          MLX5_PRM_GET(wq, wq, page_offset) << (shift - 6), len);
 }
 
@@ -107,6 +108,9 @@ uint8_t mlx5_create_sq(Mlx5Device *dev, Mlx5Cmd *cmd)
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
     qp = mlx5_qp_new(dev, cmd);
+    if (!qp) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     sq_context(qp, sqc);
     status = sq_uses(qp, sqc);
     if (status) {

@@ -97,8 +97,8 @@ static bool srq_memory(Mlx5SRQ *srq, Mlx5Cmd *cmd, const Shape *shape)
     return shape->in_umem ?
            mlx5_buf_init_umem(srq->dev, &srq->buf, cmd->uid, shape->umem,
                               shape->offset, len) :
-           mlx5_buf_init(&srq->buf, cmd, shape->pas, shape->page_shift,
-                         shape->offset, len);
+           mlx5_buf_init(srq->dev, &srq->buf, cmd, shape->pas,
+                         shape->page_shift, shape->offset, len);
 }
 
 static uint8_t srq_uses(Mlx5Device *dev, Mlx5SRQ *srq)
@@ -120,7 +120,6 @@ static uint8_t srq_add(Mlx5Device *dev, Mlx5Cmd *cmd, Mlx5SRQ *srq,
     uint8_t status = MLX5_CMD_STAT_BAD_PARAM_ERR;
 
     srq->dev = dev;
-    mlx5_obj_init(dev, &srq->obj, cmd, srq_free);
     if (shape->log_size > MAX_LOG_SRQ - 1 || shape->log_stride < 5 ||
         (1u << shape->log_stride) > MLX5_MAX_WQE) {
         goto fail;
@@ -193,7 +192,10 @@ uint8_t mlx5_create_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
     if (type != WQ_LINKED_LIST && type != WQ_CYCLIC) {
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
     }
-    srq = g_new0(Mlx5SRQ, 1);
+    srq = mlx5_obj_new(dev, cmd, sizeof(*srq), srq_free);
+    if (!srq) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     memcpy(srq->context, wq, sizeof(srq->context));
     srq->cyclic = type == WQ_CYCLIC;
     srq->basic = srq->cyclic && MLX5_PRM_GET(rmpc, rmpc, basic_cyclic_rcv_wqe);
@@ -249,7 +251,7 @@ uint8_t mlx5_modify_rmp(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_create_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *c = MLX5_PRM_PTR(create_xrc_srq_in, cmd->in, xrc_srq_context_entry);
-    Mlx5SRQ *srq = g_new0(Mlx5SRQ, 1);
+    Mlx5SRQ *srq;
     Shape shape = {
         .log_size = MLX5_PRM_GET(xrc_srqc, c, log_xrc_srq_size),
         .log_stride = MLX5_PRM_GET(xrc_srqc, c, log_rq_stride) + 4,
@@ -263,8 +265,11 @@ uint8_t mlx5_create_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
     /* Where the context has the number of its record's umem is not public. */
     if (MLX5_PRM_GET(xrc_srqc, c, dbr_umem_valid) ||
         MLX5_PRM_GET(create_xrc_srq_in, cmd->in, xrc_srq_umem_valid)) {
-        g_free(srq);
         return MLX5_CMD_STAT_BAD_PARAM_ERR;
+    }
+    srq = mlx5_obj_new(dev, cmd, sizeof(*srq), srq_free);
+    if (!srq) {
+        return MLX5_CMD_STAT_LIM_ERR;
     }
     shape.offset = MLX5_PRM_GET(xrc_srqc, c, page_offset) <<
                    (shape.page_shift - 6);
@@ -317,7 +322,7 @@ uint8_t mlx5_arm_xrc_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 uint8_t mlx5_create_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *c = MLX5_PRM_PTR(create_srq_in, cmd->in, srq_context_entry);
-    Mlx5SRQ *srq = g_new0(Mlx5SRQ, 1);
+    Mlx5SRQ *srq;
     Shape shape = {
         .log_size = MLX5_PRM_GET(srqc, c, log_srq_size),
         .log_stride = MLX5_PRM_GET(srqc, c, log_rq_stride) + 4,
@@ -327,6 +332,10 @@ uint8_t mlx5_create_srq(Mlx5Device *dev, Mlx5Cmd *cmd)
     };
     uint8_t status;
 
+    srq = mlx5_obj_new(dev, cmd, sizeof(*srq), srq_free);
+    if (!srq) {
+        return MLX5_CMD_STAT_LIM_ERR;
+    }
     shape.offset = MLX5_PRM_GET(srqc, c, page_offset) <<
                    (shape.page_shift - 6);
     memcpy(srq->context, c, MLX5_BYTES(srqc));

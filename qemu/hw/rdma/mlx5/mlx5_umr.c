@@ -128,7 +128,9 @@ static bool update_xlt(Mlx5QP *qp, Mlx5Mkey *mkey, const uint8_t *wqe,
     if (!xlt) {
         return false;
     }
-    mlx5_mkey_xlt_write(mkey, off, xlt, octowords * 16);
+    if (!mlx5_mkey_xlt_write(mkey, off, xlt, octowords * 16)) {
+        return false;
+    }
     mlx5_work_add(xlt_len / MLX5_XLT_GRANULE);
     mlx5_count(qp->dev, MLX5_COUNTER_XLT_BYTES, xlt_len);
     return true;

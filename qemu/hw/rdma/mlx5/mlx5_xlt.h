@@ -70,8 +70,11 @@ typedef struct Mlx5Missing {
 Mlx5Mkey *mlx5_mkey_find(Mlx5Device *dev, uint32_t key);
 uint32_t mlx5_mkey_key(const Mlx5Mkey *mkey);
 uint8_t mlx5_mkey_mode(const Mlx5Mkey *mkey);
-/* Translations in bytes; off and len are within xlt_bytes. */
-void mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
+/*
+ * Translations in bytes; off and len are within xlt_bytes.  False: there was no
+ * memory for all of them.
+ */
+bool mlx5_mkey_xlt_write(Mlx5Mkey *mkey, uint64_t off, const void *data,
                          size_t len);
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len);
 /* Did anybody write what is there?  Reading anything else is no error. */
