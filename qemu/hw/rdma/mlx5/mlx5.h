@@ -288,6 +288,7 @@ struct Mlx5Device {
     QEMUTimer *flush;                   /* looks at them */
     int64_t flush_ns;                   /* when it looks again */
     struct Mlx5Faults *faults;
+    GHashTable *parked;                 /* timers that wait for the bus */
     GHashTable *dma_pages;              /* what the oracle knows: pfn -> maps */
     QLIST_ENTRY(Mlx5Device) fabric_entry;
     QLIST_HEAD(, Mlx5McGroup) mc_groups;
@@ -307,12 +308,19 @@ void mlx5_reset_all(Mlx5Device *dev);
 void mlx5_reset_objects(Mlx5Device *dev);
 /* knob + up to "jitter" ns, from now, on the virtual clock. */
 int64_t mlx5_when(Mlx5Device *dev, unsigned knob);
-bool mlx5_is_master(Mlx5Device *dev);
 uint32_t mlx5_random(Mlx5Device *dev);
 /* Is it this event's turn for that kind of trouble?  Counts it. */
 bool mlx5_hostile(Mlx5Device *dev, uint32_t kind);
 
 /* ---- mlx5_dma: false when the access did not happen ---- */
+bool mlx5_has_master_bit(Mlx5Device *dev);
+/* The bit, or what is left to be done without it. */
+bool mlx5_bus_master(Mlx5Device *dev);
+/* True: there is no bus mastering, and the timer runs again when there is. */
+bool mlx5_bus_park(Mlx5Device *dev, QEMUTimer *timer);
+void mlx5_bus_changed(Mlx5Device *dev);
+/* For timers that may be parked. */
+void mlx5_timer_free(Mlx5Device *dev, QEMUTimer *timer);
 bool mlx5_dma_read(Mlx5Device *dev, uint64_t addr, void *buf, size_t len);
 bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf,
                     size_t len);

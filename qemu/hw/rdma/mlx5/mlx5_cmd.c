@@ -403,6 +403,9 @@ static void cmd_run(void *opaque)
     uint8_t delivery;
     bool event;
 
+    if (mlx5_bus_park(dev, slot->timer)) {
+        return;
+    }
     slot->busy = false;
     if (!mlx5_dma_read(dev, entry_addr(dev, slot->index), &entry,
                        sizeof(entry)) || !(entry.status_own & OWNER_HW)) {
@@ -460,6 +463,7 @@ void mlx5_cmd_reset(Mlx5Device *dev)
 
     for (i = 0; i < MLX5_NR_CMDS; i++) {
         timer_del(dev->slots[i].timer);
+        g_hash_table_remove(dev->parked, dev->slots[i].timer);
         dev->slots[i].busy = false;
     }
 }

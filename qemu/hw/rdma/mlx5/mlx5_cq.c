@@ -73,7 +73,7 @@ static void cq_free(void *opaque)
 {
     Mlx5CQ *cq = opaque;
 
-    timer_free(cq->timer);
+    mlx5_timer_free(cq->dev, cq->timer);
     mlx5_buf_free(&cq->ring.buf);
     mlx5_dbr_free(&cq->dbr);
     g_free(cq);
@@ -103,6 +103,9 @@ static void cq_arm(void *opaque)
     bool solicited = cq->arm & MLX5_CQ_DB_REQ_NOT_SOL;
     uint32_t index = cq->arm & INDEX_MASK;
 
+    if (mlx5_bus_park(cq->dev, cq->timer)) {
+        return;
+    }
     trace_mlx5_cq_arm(cq->dev->lid, cq->cqn, index, cq->producer, solicited);
     if (solicited ? cq->solicited_any && index_beyond(cq->solicited_end, index)
                   : index_beyond(cq->producer, index)) {

@@ -8,6 +8,10 @@
  * reached: an adapter that could store to a BAR could reset itself in the
  * middle of its own work.
  *
+ * Without bus mastering nothing is lost, it has to wait: each timer that would
+ * access memory parks itself, and goes on when the bit is set again.  Only a
+ * reset ends that work.
+ *
  * The oracle.  The guest tells, by messages to the test BAR, which pages it
  * maps for DMA, in which direction, and which it unmaps again.  An access to
  * a page that is no longer mapped is a bug of the driver.  So is a write to a
@@ -196,10 +200,44 @@ static void dma_check(Mlx5Device *dev, uint64_t addr, size_t len, bool write,
 
 /* ---- the access ---- */
 
+bool mlx5_bus_master(Mlx5Device *dev)
+{
+    return mlx5_has_master_bit(dev) || timer_pending(dev->drain);
+}
+
+bool mlx5_bus_park(Mlx5Device *dev, QEMUTimer *timer)
+{
+    if (mlx5_bus_master(dev) || dev->removed) {
+        return false;
+    }
+    g_hash_table_add(dev->parked, timer);
+    return true;
+}
+
+static gboolean unpark(gpointer timer, gpointer value, gpointer now)
+{
+    timer_mod_ns(timer, *(int64_t *)now);
+    return true;
+}
+
+void mlx5_bus_changed(Mlx5Device *dev)
+{
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+
+    if (mlx5_bus_master(dev)) {
+        g_hash_table_foreach_remove(dev->parked, unpark, &now);
+    }
+}
+
+void mlx5_timer_free(Mlx5Device *dev, QEMUTimer *timer)
+{
+    g_hash_table_remove(dev->parked, timer);
+    timer_free(timer);
+}
+
 static bool dma_possible(Mlx5Device *dev, uint64_t addr, size_t len)
 {
-    return !dev->removed && addr + len - 1 >= addr &&
-           (mlx5_is_master(dev) || timer_pending(dev->drain));
+    return !dev->removed && mlx5_bus_master(dev) && addr + len - 1 >= addr;
 }
 
 static bool dma_access(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,

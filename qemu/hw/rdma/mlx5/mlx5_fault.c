@@ -43,7 +43,7 @@ static void fault_free(void *opaque)
 {
     Mlx5Fault *fault = opaque;
 
-    timer_free(fault->timer);
+    mlx5_timer_free(fault->dev, fault->timer);
     g_free(fault);
 }
 
@@ -227,6 +227,9 @@ static void fault_timer(void *opaque)
 {
     Mlx5Fault *fault = opaque;
 
+    if (mlx5_bus_park(fault->dev, fault->timer)) {
+        return;
+    }
     if (fault->resumed) {
         wake(fault);
     } else {

@@ -120,6 +120,9 @@ static void interrupt_timer(void *opaque)
 {
     Mlx5Device *dev = opaque;
 
+    if (mlx5_bus_park(dev, dev->interrupt)) {
+        return;
+    }
     /* One of these stores may be what ends the device. */
     object_ref(OBJECT(dev));
     while (dev->vectors) {
@@ -271,7 +274,7 @@ static uint32_t config_read(PCIDevice *pci, uint32_t addr, int len)
     return pci_default_read_config(pci, addr, len);
 }
 
-bool mlx5_is_master(Mlx5Device *dev)
+bool mlx5_has_master_bit(Mlx5Device *dev)
 {
     return pci_get_word(PCI_DEVICE(dev)->config + PCI_COMMAND) &
            PCI_COMMAND_MASTER;
@@ -286,7 +289,7 @@ static void drain_show(Mlx5Device *dev)
     pci_set_word(devsta, (pci_get_word(devsta) & ~PCI_EXP_DEVSTA_TRPND) |
                          drains * PCI_EXP_DEVSTA_TRPND);
     memory_region_set_enabled(&pci->bus_master_enable_region,
-                              mlx5_is_master(dev) || drains);
+                              mlx5_has_master_bit(dev) || drains);
 }
 
 static void drained(void *opaque)
@@ -304,16 +307,17 @@ static void drain_start(Mlx5Device *dev)
 static void config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int len)
 {
     Mlx5Device *dev = MLX5(pci);
-    bool master = mlx5_is_master(dev);
+    bool master = mlx5_has_master_bit(dev);
 
     if (dev->removed) {
         return;
     }
     pci_default_write_config(pci, addr, value, len);
-    if (master && !mlx5_is_master(dev)) {
+    if (master && !mlx5_has_master_bit(dev)) {
         drain_start(dev);
     }
     pcie_cap_flr_write_config(pci, addr, value, len);
+    mlx5_bus_changed(dev);
 }
 
 /* ---- reset ---- */
@@ -337,6 +341,7 @@ void mlx5_reset_all(Mlx5Device *dev)
     timer_del(dev->drain);
     drain_show(dev);
     mlx5_cmd_reset(dev);
+    g_hash_table_remove_all(dev->parked);
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
     mlx5_caps_reset(dev);
@@ -377,6 +382,7 @@ static void init_parts(Mlx5Device *dev)
     dev->drain = timer_new_ns(QEMU_CLOCK_VIRTUAL, drained, dev);
     iseg_reset(dev);
     dev->dma_pages = g_hash_table_new(NULL, NULL);
+    dev->parked = g_hash_table_new(NULL, NULL);
     dev->health = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_health_tick, dev);
     iseg_health_tick(dev);
 }
@@ -455,6 +461,7 @@ static void device_exit(PCIDevice *pci)
     timer_free(dev->drain);
     timer_free(dev->interrupt);
     g_hash_table_destroy(dev->dma_pages);
+    g_hash_table_destroy(dev->parked);
     msix_uninit(pci, &dev->msix_bar, &dev->msix_bar);
 }
 

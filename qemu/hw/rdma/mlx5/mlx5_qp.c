@@ -48,8 +48,8 @@ static void qp_free(void *opaque)
     Mlx5QP *qp = opaque;
 
     qp_quiesce(qp);
-    timer_free(qp->timer);
-    timer_free(qp->umr_timer);
+    mlx5_timer_free(qp->dev, qp->timer);
+    mlx5_timer_free(qp->dev, qp->umr_timer);
     mlx5_buf_free(&qp->buf);
     mlx5_dbr_free(&qp->dbr);
     g_free(qp);

@@ -45,7 +45,7 @@ Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
                                        MLX5_PRM_GET(ads, ads, rlid));
     Mlx5QP *qp;
 
-    if (!dev) {
+    if (!dev || !mlx5_bus_master(dev)) {
         return NULL;
     }
     qp = mlx5_qp_get(dev, MLX5_PRM_GET(qpc, from->qpc, remote_qpn));
@@ -539,7 +539,7 @@ void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p)
     } else {
         qp = mlx5_qp_get(dev, qpn);
     }
-    if (qp) {
+    if (qp && mlx5_bus_master(dev)) {
         datagram_to(qp, p);
     } else {
         mlx5_count(dev, MLX5_COUNTER_DROPS, 1);
@@ -624,7 +624,7 @@ void mlx5_recv_timer(void *opaque)
     Mlx5QP *last = QTAILQ_LAST(&dev->flushes), *qp = NULL;
     bool found = false;
 
-    if (!last) {
+    if (!last || mlx5_bus_park(dev, dev->flush)) {
         return;
     }
     for (unsigned n = 0; n < QPS_PER_FLUSH && qp != last; n++) {

@@ -550,6 +550,9 @@ void mlx5_send_timer(void *opaque)
     g_autofree uint8_t *buf = NULL;
     int64_t pause = mlx5_work_pause();
 
+    if (mlx5_bus_park(qp->dev, qp->timer)) {
+        return;
+    }
     if (pause) {
         arm(qp, pause);
         return;

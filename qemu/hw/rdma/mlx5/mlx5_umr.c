@@ -242,6 +242,9 @@ void mlx5_umr_timer(void *opaque)
     Mlx5UmrWqe *umr;
     uint8_t syndrome;
 
+    if (mlx5_bus_park(qp->dev, qp->umr_timer)) {
+        return;
+    }
     if (pause) {
         timer_mod_ns(qp->umr_timer, now + pause);
         return;
