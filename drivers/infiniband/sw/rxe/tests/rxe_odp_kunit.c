@@ -180,6 +180,18 @@ static void persistent_flush_is_refused(struct kunit *test)
 	ib_umem_release(tr->mr.umem);
 }
 
+/* The kernel's own regions and those of ib_alloc_mr() have none. */
+static void regress_region_without_a_umem_is_not_paged(struct kunit *test)
+{
+	struct test_rxe *tr = test->priv;
+	struct rxe_mr mr = { .ibmr.type = IB_MR_TYPE_DMA };
+
+	KUNIT_EXPECT_FALSE(test, rxe_mr_is_odp(&mr));
+	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&mr, (uintptr_t)tr->in, tr->out, TEST_LENGTH,
+					     RXE_TO_MR_OBJ));
+	KUNIT_EXPECT_MEMEQ(test, tr->out, tr->in, TEST_LENGTH);
+}
+
 static struct kunit_case test_cases[] = {
 	KUNIT_CASE_PARAM(copies_reach_the_user_byte_by_byte, copy_gen_params),
 	KUNIT_CASE(copies_stay_inside_of_the_region),
@@ -188,6 +200,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(atomics_change_the_users_word),
 	KUNIT_CASE(bad_atomics_are_refused),
 	KUNIT_CASE(persistent_flush_is_refused),
+	KUNIT_CASE(regress_region_without_a_umem_is_not_paged),
 	{}
 };
 
