@@ -5,8 +5,9 @@
  * open() makes a buffer of as many pages as the parameters say; EXPORTER_FD returns
  * a dma-buf of it, EXPORTER_MOVE announces a move to whoever is attached, and
  * replaces the pages by copies. The old ones are filled with POISON and freed, so
- * what still reads or writes them is seen. The buffer can be longer than its memory:
- * its pages are repeated. read() of the file shows what is in the memory now.
+ * what still reads or writes them is seen. EXPORTER_REVOKE does the same, and nobody can
+ * map the buffer any more. The buffer can be longer than its memory: its pages are
+ * repeated. read() of the file shows what is in the memory now.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
@@ -20,6 +21,7 @@
 
 #define EXPORTER_FD	_IO('x', 1)
 #define EXPORTER_MOVE	_IO('x', 2)
+#define EXPORTER_REVOKE	_IO('x', 3)
 #define POISON		0x5a
 
 /* Pages that are repeated are meant to be. */
@@ -39,6 +41,7 @@ struct exported {
 	struct dma_buf *dmabuf;
 	unsigned int nr;
 	unsigned int repeat;
+	bool revoked;
 	struct page *page[] __counted_by(nr);
 };
 
@@ -60,10 +63,13 @@ static struct sg_table *exporter_map(struct dma_buf_attachment *attach,
 				     enum dma_data_direction direction)
 {
 	struct exported *e = attach->dmabuf->priv;
-	struct sg_table *table = kzalloc(sizeof(*table), GFP_KERNEL);
+	struct sg_table *table;
 	struct scatterlist *sg;
 	int i, ret = -ENOMEM;
 
+	if (e->revoked)
+		return ERR_PTR(-ENODEV);
+	table = kzalloc(sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
 	if (sg_alloc_table(table, e->nr * e->repeat, GFP_KERNEL))
@@ -150,7 +156,7 @@ static int exporter_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static int exporter_move(struct exported *e)
+static int exporter_move(struct exported *e, bool revoke)
 {
 	struct page *page;
 	unsigned int i;
@@ -158,6 +164,7 @@ static int exporter_move(struct exported *e)
 
 	dma_resv_lock(e->dmabuf->resv, NULL);
 	dma_buf_move_notify(e->dmabuf);
+	e->revoked |= revoke;
 	for (i = 0; i < e->nr && !ret; i++) {
 		page = alloc_page(GFP_HIGHUSER);
 		if (!page) {
@@ -186,7 +193,8 @@ static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 			dma_buf_put(e->dmabuf);
 		return fd;
 	case EXPORTER_MOVE:
-		return exporter_move(e);
+	case EXPORTER_REVOKE:
+		return exporter_move(e, cmd == EXPORTER_REVOKE);
 	default:
 		return -ENOTTY;
 	}

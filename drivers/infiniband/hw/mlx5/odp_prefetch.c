@@ -11,14 +11,30 @@
  * last as long as user space wants, and the region may end meanwhile. For each piece of
  * work it finds the region anew.
  *
+ * A dma-buf region is prefetched as a whole: its pages come and go together, and where they
+ * are is the exporter's to say. Nothing of it is kept. If another one has its key by then,
+ * that is the one which is prefetched; as that has just been mapped, it does no harm.
+ *
  * Copyright (C) 2026 the Pinless authors
  */
 #include "odp.h"
 
+/**
+ * struct odp_prefetch - what one call asks for
+ * @work: brings it in
+ * @stall: that it waits for memory
+ * @dev: the device
+ * @pd: the domain, to be compared only: it may be gone
+ * @flags: enum ib_odp_fault_flags
+ * @at: which of @parts is next
+ * @nr: how many there are
+ * @parts: of regions; the umem is held, and NULL for a dma-buf
+ */
 struct odp_prefetch {
 	struct work_struct work;
 	struct mlx5_odp_stall stall;
 	struct mlx5_ib_dev *dev;
+	const struct ib_pd *pd;
 	unsigned int flags;
 	u32 at;
 	u32 nr;
@@ -41,7 +57,7 @@ static struct mlx5_ib_mr *odp_find_region(struct mlx5_ib_dev *dev, u32 key)
 	return container_of(mmkey, struct mlx5_ib_mr, mmkey);
 }
 
-/* The umem of a region that may be prefetched, held. */
+/* The umem of a region that may be prefetched, held; NULL: it is a dma-buf's. */
 static struct ib_umem_odp *odp_hold_umem(struct ib_pd *pd, u32 lkey, bool write)
 {
 	struct mlx5_ib_dev *dev = to_mdev(pd->device);
@@ -54,6 +70,8 @@ static struct ib_umem_odp *odp_hold_umem(struct ib_pd *pd, u32 lkey, bool write)
 		odp = ERR_CAST(mr);
 	} else if (mr->ibmr.pd != pd || (write && !mr->umem->writable)) {
 		odp = ERR_PTR(-EPERM);
+	} else if (is_dmabuf_mr(mr)) {
+		odp = NULL;
 	} else if (!is_odp_mr(mr)) {
 		odp = ERR_PTR(-EINVAL);
 	} else {
@@ -64,15 +82,23 @@ static struct ib_umem_odp *odp_hold_umem(struct ib_pd *pd, u32 lkey, bool write)
 	return odp;
 }
 
-/* The region that has this umem, referenced; -EFAULT if that has ended. */
-static struct mlx5_ib_mr *odp_hold_region(struct mlx5_ib_dev *dev, u32 key,
-					  const struct ib_umem_odp *odp)
+/* Is it the region that a part was of when the call found it? */
+static bool odp_is_part_of(const struct odp_prefetch *p, struct mlx5_ib_mr *mr)
 {
+	const struct ib_umem_odp *odp = p->parts[p->at].odp;
+
+	return odp ? mr->umem == &odp->umem : is_dmabuf_mr(mr) && mr->ibmr.pd == p->pd;
+}
+
+/* The region of the next part, referenced; -EFAULT if that has ended. */
+static struct mlx5_ib_mr *odp_hold_region(const struct odp_prefetch *p)
+{
+	struct mlx5_ib_dev *dev = p->dev;
 	struct mlx5_ib_mr *mr;
 
 	xa_lock(&dev->odp_mkeys);
-	mr = odp_find_region(dev, key);
-	if (IS_ERR(mr) || mr->umem != &odp->umem ||
+	mr = odp_find_region(dev, p->parts[p->at].key);
+	if (IS_ERR(mr) || !odp_is_part_of(p, mr) ||
 	    !refcount_inc_not_zero(&mr->mmkey.usecount))
 		mr = ERR_PTR(-EFAULT);
 	xa_unlock(&dev->odp_mkeys);
@@ -99,6 +125,7 @@ static struct odp_prefetch *odp_prefetch_alloc(struct ib_pd *pd, bool write,
 	if (!p)
 		return ERR_PTR(-ENOMEM);
 	p->dev = to_mdev(pd->device);
+	p->pd = pd;
 	p->nr = nr;
 	for (i = 0; i < nr; i++) {
 		odp = odp_hold_umem(pd, list[i].lkey, write);
@@ -114,6 +141,16 @@ static struct odp_prefetch *odp_prefetch_alloc(struct ib_pd *pd, bool write,
 	return p;
 }
 
+/* What moved is mapped where it is now. What did not is known to the device. */
+static int odp_prefetch_dmabuf(const struct odp_prefetch *p, struct mlx5_ib_mr *mr)
+{
+	u64 offset = p->parts[p->at].va - mr->ibmr.iova;
+
+	if (offset > mr->ibmr.length || p->parts[p->at].length > mr->ibmr.length - offset)
+		return -EFAULT;
+	return p->flags & IB_ODP_FAULT_PRESENT ? 0 : mlx5_odp_fault_dmabuf(mr);
+}
+
 /* The end of a region waits for one step, so that is a chunk's worth of pages. */
 static int odp_prefetch_step(struct odp_prefetch *p, struct mlx5_odp_need *need)
 {
@@ -123,9 +160,15 @@ static int odp_prefetch_step(struct odp_prefetch *p, struct mlx5_odp_need *need)
 	struct mlx5_ib_mr *mr;
 	int ret;
 
-	mr = odp_hold_region(p->dev, part->key, part->odp);
+	mr = odp_hold_region(p);
 	if (IS_ERR(mr))
 		return PTR_ERR(mr);
+	if (!part->odp) {
+		ret = odp_prefetch_dmabuf(p, mr);
+		mlx5r_deref_odp_mkey(&mr->mmkey);
+		part->length = 0;
+		return ret;
+	}
 	ret = mlx5_odp_fault_mr(&fill, mr, part->va, length, p->flags);
 	ret = mlx5_odp_fill_end(&fill, ret);
 	mlx5r_deref_odp_mkey(&mr->mmkey);
@@ -199,7 +242,7 @@ static int odp_prefetch_now(struct odp_prefetch *p)
  * Context: sleeps.
  * Return: 0; -ENOENT if there is no such region, -EINVAL if it is not paged,
  * -EPERM if it is not of @pd or not to be written; -ENOMEM; and with FLUSH what
- * mlx5_odp_fault_mr() says.
+ * mlx5_odp_fault_mr() says, or of a dma-buf mlx5_odp_fault_dmabuf().
  */
 int mlx5_ib_advise_mr_prefetch(struct ib_pd *pd, enum ib_uverbs_advise_mr_advice advice,
 			       u32 flags, struct ib_sge *sg_list, u32 num_sge)
