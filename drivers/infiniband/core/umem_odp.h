@@ -41,6 +41,7 @@ struct ib_odp_run {
  * @found: how many are there as the device wants to access them, up to the first that is not
  * @flags: enum ib_odp_fault_flags
  * @look: nothing is faulted in: all that is needed must be mapped already
+ * @copies: it collided, perhaps because it had pages copied for the write
  * @present: of the pages ahead, what is mapped already is taken along and nothing is
  *	faulted in
  */
@@ -50,8 +51,21 @@ struct ib_odp_fault {
 	unsigned int found;
 	unsigned int flags;
 	bool look;
+	bool copies;
 	bool present;
 };
+
+/* Of the tests: pages that faults have looked up, each time that they did. */
+#if IS_ENABLED(CONFIG_INFINIBAND_ODP_KUNIT_TEST)
+extern atomic64_t ib_odp_looked_up;
+
+static inline void ib_odp_count_looked_up(unsigned int nr)
+{
+	atomic64_add(nr, &ib_odp_looked_up);
+}
+#else
+static inline void ib_odp_count_looked_up(unsigned int nr) { }
+#endif
 
 unsigned long ib_odp_run_begin(struct ib_umem_odp *odp, unsigned long start,
 			       unsigned long end, unsigned int flags, struct ib_odp_run *run);

@@ -32,6 +32,10 @@
 /* How long a chunk may go on being invalidated under a fault. */
 #define ODP_FAULT_TIMEOUT	(10 * HZ)
 
+#if IS_ENABLED(CONFIG_INFINIBAND_ODP_KUNIT_TEST)
+atomic64_t ib_odp_looked_up;
+#endif
+
 static unsigned long fault_need(const struct ib_odp_fault *fault)
 {
 	return HMM_PFN_REQ_FAULT | (fault->flags & IB_ODP_FAULT_WRITE ? HMM_PFN_REQ_WRITE : 0);
@@ -121,6 +125,7 @@ static int fault_range(const struct ib_odp_fault *fault, unsigned int from, unsi
 	part.end = fault->hmm.start + ((unsigned long)to << PAGE_SHIFT);
 	part.hmm_pfns += from;
 	memset_l(part.hmm_pfns, need, to - from);
+	ib_odp_count_looked_up(to - from);
 	return hmm_range_fault(&part);
 }
 
@@ -131,8 +136,10 @@ static int fault_bring(struct ib_odp_fault *fault)
 	int ret;
 
 	ret = fault_range(fault, 0, fault->needed, fault->look ? 0 : need);
-	if (ret)
+	if (ret) {
+		fault->copies |= ret == -EBUSY && fault->flags & IB_ODP_FAULT_WRITE;
 		return ret;
+	}
 	ret = fault_range(fault, fault->needed, fault_pages(fault), fault->present ? 0 : need);
 	if (ret == -EBUSY)
 		return ret;
@@ -170,31 +177,48 @@ static int fault_look_up(struct ib_odp_fault *fault, struct mm_struct *mm)
 	return ret == -EPERM ? -EFAULT : ret;
 }
 
+/* Is this mapping faulted in page by page, before its pages are looked up? */
+static bool fault_is_single(const struct ib_odp_fault *fault, struct vm_area_struct *vma)
+{
+	if (hmm_vma_use(vma, fault->flags & IB_ODP_FAULT_WRITE) == HMM_VMA_UNBOUNDED)
+		return !(fault->flags & IB_ODP_FAULT_PROMPT);
+	return fault->copies;
+}
+
 /*
- * Where user space decides how long it takes, have the process's pages faulted in as an
- * access of its own would: the mmap_lock is dropped while the answer is waited for. So the
- * owner can map and unmap memory meanwhile, and a userfaultfd gets its event.
+ * Have the process's pages faulted in as accesses of its own would, without a look at the
+ * notifier. That is for two kinds of memory:
+ *
+ * Where user space decides how long it takes, the mmap_lock is dropped while the answer is
+ * waited for. So the owner can map and unmap memory meanwhile, and a userfaultfd gets its
+ * event.
+ *
+ * Where a page is copied for the write, the fault itself causes the invalidation that it
+ * collides with. A look ends at the first mapping of which it copied pages; over many
+ * mappings the number of looks would be theirs.
  */
-static int fault_await(const struct ib_odp_fault *fault, struct mm_struct *mm)
+static int fault_singly(const struct ib_odp_fault *fault, struct mm_struct *mm)
 {
 	unsigned int write = fault->flags & IB_ODP_FAULT_WRITE ? FAULT_FLAG_WRITE : 0;
 	unsigned long addr = fault->hmm.start, end = fault_needed_end(fault);
+	bool prompt = fault->flags & IB_ODP_FAULT_PROMPT, unlocked;
 	struct vm_area_struct *vma;
-	bool unlocked;
-	int ret = 0;
+	int ret;
 
-	if (mmap_read_lock_killable(mm))
-		return -EINTR;
+	ret = fault_lock_mm(fault, mm);
+	if (ret)
+		return ret;
 	while (!ret && addr < end) {
 		vma = vma_lookup(mm, addr);
 		/* That there is nothing is for the look to say. */
 		if (!vma || hmm_vma_use(vma, write) == HMM_VMA_REFUSED)
 			break;
-		if (hmm_vma_use(vma, write) == HMM_VMA_PROMPT) {
+		if (!fault_is_single(fault, vma)) {
 			addr = vma->vm_end;
 			continue;
 		}
-		ret = fixup_user_fault(mm, addr, write | FAULT_FLAG_REMOTE, &unlocked);
+		ret = fixup_user_fault(mm, addr, write | FAULT_FLAG_REMOTE,
+				       prompt ? NULL : &unlocked);
 		addr += PAGE_SIZE;
 	}
 	mmap_read_unlock(mm);
@@ -239,10 +263,13 @@ static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fa
 
 	for (;;) {
 		began = jiffies;
-		ret = prompt ? 0 : fault_await(fault, chunk->odp->umem.owning_mm);
+		ret = prompt && !fault->copies ?
+		      0 : fault_singly(fault, chunk->odp->umem.owning_mm);
 		if (ret)
 			return ret;
-		limit += jiffies - began;
+		/* What user space takes does not count. */
+		if (!prompt)
+			limit += jiffies - began;
 		ret = chunk_fault_once(chunk, fault);
 		/* What was there has gone again. */
 		if (ret == -EAGAIN && !prompt)

@@ -211,6 +211,56 @@ static void pages_that_are_to_be_copied_are_not_ahead(struct kunit *test)
 	ahead_end(&t);
 }
 
+/* How many pages are looked up by a fault for writing of so many pages that are zero pages. */
+static long copies_looked_up(struct ahead_test *t, unsigned int page, unsigned int nr)
+{
+	unsigned long at = t->addr + page * PAGE_SIZE;
+	unsigned int i;
+	u32 value;
+	long before;
+
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_EQ(t->test, 0, get_user(value, (u32 __user *)(at + i * PAGE_SIZE)));
+	before = atomic64_read(&ib_odp_looked_up);
+	ahead_fault(t, page, nr, IB_ODP_FAULT_WRITE);
+	return atomic64_read(&ib_odp_looked_up) - before;
+}
+
+/* Sizes 16 times apart, up to all of a chunk. */
+static void expect_linear_copies(struct ahead_test *t)
+{
+	unsigned int sizes[] = { 2, 32, 512 }, i;
+	long looked_up;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		looked_up = copies_looked_up(t, i == 2 ? 512 : 64 * i, sizes[i]);
+		kunit_info(t->test, "%u pages: %ld looked up", sizes[i], looked_up);
+		KUNIT_EXPECT_LE(t->test, looked_up, 4L * sizes[i]);
+	}
+}
+
+static void copies_take_work_in_proportion(struct kunit *test)
+{
+	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
+
+	expect_linear_copies(&t);
+	ahead_end(&t);
+}
+
+/* Each page is a mapping of its own. */
+static void regress_copies_in_many_mappings_take_work_in_proportion(struct kunit *test)
+{
+	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
+	struct test_odp *to = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < TEST_PAGES; i += 2)
+		KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, t.addr + i * PAGE_SIZE, PAGE_SIZE,
+						    MADV_DONTDUMP));
+	expect_linear_copies(&t);
+	ahead_end(&t);
+}
+
 static void nothing_is_ahead_when_told_so(struct kunit *test)
 {
 	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
@@ -248,6 +298,8 @@ static struct kunit_case ahead_cases[] = {
 	KUNIT_CASE(a_run_ends_with_the_mapping),
 	KUNIT_CASE(what_may_not_be_written_is_not_ahead),
 	KUNIT_CASE(pages_that_are_to_be_copied_are_not_ahead),
+	KUNIT_CASE(copies_take_work_in_proportion),
+	KUNIT_CASE(regress_copies_in_many_mappings_take_work_in_proportion),
 	KUNIT_CASE(nothing_is_ahead_when_told_so),
 	KUNIT_CASE(prefetch_is_no_run),
 	{}
