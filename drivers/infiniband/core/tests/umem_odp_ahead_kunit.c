@@ -219,8 +219,10 @@ static long copies_looked_up(struct ahead_test *t, unsigned int page, unsigned i
 	u32 value;
 	long before;
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		KUNIT_EXPECT_EQ(t->test, 0, get_user(value, (u32 __user *)(at + i * PAGE_SIZE)));
+		KUNIT_EXPECT_EQ(t->test, 0, value);
+	}
 	before = atomic64_read(&ib_odp_looked_up);
 	ahead_fault(t, page, nr, IB_ODP_FAULT_WRITE);
 	return atomic64_read(&ib_odp_looked_up) - before;

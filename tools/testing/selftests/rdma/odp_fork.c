@@ -19,7 +19,7 @@
 #define PAGE	4096UL
 #define LEN	(16 * PAGE)
 /* What is in the memory: the parent's, the child's, and what the device writes. */
-enum { PARENTS = 1, CHILDS, DEVICES };
+enum { PARENT_BYTE = 1, CHILD_BYTE, DEVICE_BYTE };
 
 /* What the child tells. */
 struct told {
@@ -51,7 +51,7 @@ FIXTURE_SETUP(child)
 	ASSERT_EQ(0, odp_pair_open(&self->pair, &self->dev, IBV_QPT_RC, false));
 	self->local_mr = ibv_reg_mr(self->dev.pd, self->local, LEN, ODP_REMOTE);
 	ASSERT_NE(NULL, self->local_mr);
-	memset(self->mem, PARENTS, LEN);
+	memset(self->mem, PARENT_BYTE, LEN);
 }
 
 FIXTURE_TEARDOWN(child)
@@ -66,7 +66,7 @@ static void child_registers(FIXTURE_DATA(child) *self)
 {
 	struct ibv_mr *mr;
 
-	memset(self->mem, CHILDS, LEN);
+	memset(self->mem, CHILD_BYTE, LEN);
 	mr = ibv_reg_mr(self->dev.pd, self->mem, LEN, ODP_PAGED);
 	self->told->error = mr ? 0 : errno;
 	if (mr) {
@@ -144,27 +144,27 @@ static int deregister_childs(FIXTURE_DATA(child) *self)
 
 TEST_F(child, its_region_is_of_its_own_memory)
 {
-	start_child(_metadata, self, child_registers, DEVICES);
+	start_child(_metadata, self, child_registers, DEVICE_BYTE);
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_READ));
-	EXPECT_EQ(LEN, odp_same_byte(self->local, LEN, CHILDS));
-	memset(self->local, DEVICES, LEN);
+	EXPECT_EQ(LEN, odp_same_byte(self->local, LEN, CHILD_BYTE));
+	memset(self->local, DEVICE_BYTE, LEN);
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE));
 	end_child(_metadata, self);
-	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, PARENTS));
+	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, PARENT_BYTE));
 	EXPECT_EQ(0, deregister_childs(self));
 }
 
 TEST_F(child, its_region_outlives_it_without_memory)
 {
-	start_child(_metadata, self, child_registers, CHILDS);
+	start_child(_metadata, self, child_registers, CHILD_BYTE);
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_READ));
 	end_child(_metadata, self);
-	memset(self->local, DEVICES, LEN);
+	memset(self->local, DEVICE_BYTE, LEN);
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_WRITE));
-	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, PARENTS));
+	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, PARENT_BYTE));
 	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_READ));
-	EXPECT_EQ(LEN, odp_same_byte(self->local, LEN, DEVICES));
+	EXPECT_EQ(LEN, odp_same_byte(self->local, LEN, DEVICE_BYTE));
 	EXPECT_EQ(0, deregister_childs(self));
 	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
 }
@@ -176,7 +176,7 @@ static void child_advises(FIXTURE_DATA(child) *self)
 {
 	struct ibv_sge sge = odp_sge(self->mem, LEN, parents_mr);
 
-	memset(self->mem, CHILDS, LEN);
+	memset(self->mem, CHILD_BYTE, LEN);
 	self->told->error = odp_advise(self->dev.pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE,
 				       IBV_ADVISE_MR_FLAG_FLUSH, &sge, 1);
 }
@@ -188,7 +188,7 @@ static void child_advises_in_passing(FIXTURE_DATA(child) *self)
 	int i;
 
 	for (i = 0; i < 100 && !self->told->error; i++) {
-		memset(self->mem, CHILDS, LEN);
+		memset(self->mem, CHILD_BYTE, LEN);
 		self->told->error = odp_advise(self->dev.pd,
 					       IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, 0, &sge, 1);
 	}
@@ -201,13 +201,13 @@ static void parent_is_advised(struct __test_metadata *_metadata, FIXTURE_DATA(ch
 	ASSERT_NE(NULL, parents_mr);
 	/* What registration has brought in is gone again, and with it what was written. */
 	ASSERT_EQ(0, madvise(self->mem, LEN, MADV_DONTNEED));
-	start_child(_metadata, self, fn, CHILDS);
+	start_child(_metadata, self, fn, CHILD_BYTE);
 	self->told->rkey = parents_mr->rkey;
-	memset(self->local, DEVICES, LEN);
+	memset(self->local, DEVICE_BYTE, LEN);
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE));
-	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, DEVICES));
+	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, DEVICE_BYTE));
 	end_child(_metadata, self);
-	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, DEVICES));
+	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, DEVICE_BYTE));
 }
 
 TEST_F(child, its_advice_is_for_its_parents_memory)
