@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the adapter does not destroy while it is in use, and what the driver makes of
 that: an error for its owner, and nothing for others."""
+import mmap
 import os
+import time
 import unittest
 
 import pyverbs.enums as e
@@ -11,6 +13,7 @@ from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
 
 from devx import IndirectKey, klm, open_device
 from mlx5ctl import Adapter
+from raw import MASK_FREE, MASK_LEN, raw_pair
 from rdma import ODP, PAGE, Buffer, fences, ours, pair, pattern, provokes
 from test_umem import Maker
 
@@ -103,3 +106,66 @@ class InUse(unittest.TestCase):
         self.assertTrue(closes(maker.completions))
         self.assertTrue(closes(maker.pd))
         self.written()
+
+@unittest.skipUnless(ours(), "stock's driver has children of other sizes")
+class Guessed(unittest.TestCase):
+    """A key that no program was told of: of a part of a region. Its owner can find it out
+    by trying, and bind a window to it."""
+
+    def setUp(self):
+        provokes(self, "mlx5_0")
+        self.adapter = Adapter("mlx5_0")
+        self.near, self.far = raw_pair()
+        self.src = Buffer(PAGE)
+        self.smr = self.near.region(self.src)
+        self.buffer = Buffer(PAGE)
+        self.mr = self.far.implicit(ODP | e.IBV_ACCESS_MW_BIND)
+        self.assertEqual(self.near.write(self.smr, self.src.address, PAGE, self.buffer.address,
+                                         self.mr.rkey), e.IBV_WC_SUCCESS)
+        self.leaf = self.adapter.leaf(self.mr.rkey, 0, self.buffer.address)
+
+    def exists(self, key):
+        """By any variant: it is another one once the key is invalid."""
+        for variant in range(256):
+            self.adapter["key"] = key & ~0xff | variant
+            if self.adapter["page-shift"]:
+                return True
+        return False
+
+    def await_end(self, key):
+        end = time.monotonic() + 20
+        while self.exists(key) and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertFalse(self.exists(key))
+
+    def bind(self, key):
+        window = MW(self.far.pd, e.IBV_MW_TYPE_1)
+        self.assertEqual(self.far.umr(window.rkey, MASK_FREE | MASK_LEN,
+                                      context=bytes(28) + PAGE.to_bytes(4, "big"),
+                                      translations=klm(PAGE, key, self.buffer.address)),
+                         e.IBV_WC_SUCCESS)
+        return window
+
+    def test_regress_a_part_goes_when_its_window_has_gone(self):
+        window = self.bind(self.leaf)
+        refused = self.adapter["cmd-errors"]
+        # So that it is not used again, but destroyed.
+        self.assertEqual(self.far.local_inv(self.leaf), e.IBV_WC_SUCCESS)
+        self.buffer.madvise(mmap.MADV_DONTNEED)
+        end = time.monotonic() + 20
+        while self.adapter["cmd-errors"] == refused and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertGreater(self.adapter["cmd-errors"], refused)
+        self.assertTrue(self.exists(self.leaf))
+        window.close()
+        self.await_end(self.leaf)
+        self.mr.close()
+
+    def test_regress_all_parts_go_when_the_region_has_ended_before_the_window(self):
+        window = self.bind(self.leaf)
+        self.assertEqual(self.far.local_inv(self.leaf), e.IBV_WC_SUCCESS)
+        self.buffer.madvise(mmap.MADV_DONTNEED)
+        self.mr.close()
+        self.assertTrue(self.exists(self.leaf))
+        window.close()
+        self.await_end(self.leaf)

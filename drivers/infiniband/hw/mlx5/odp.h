@@ -197,6 +197,7 @@ void mlx5_odp_null_entry(struct mlx5_ib_mr *mr, struct mlx5_ksm *ksm, u64 va);
 int mlx5_odp_leaf_key_get(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool *parked);
 void mlx5_odp_leaf_key_enable(struct mlx5_ib_mr *mr, struct mlx5_ib_mkey *mmkey, bool parked,
 			      u64 va, u64 length);
+void mlx5_odp_key_destroy(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey);
 unsigned long mlx5_odp_leaf_key_disable(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey);
 void mlx5_odp_leaf_key_put(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey);
 struct mlx5_odp_pool *mlx5_odp_pool_create(struct mlx5_ib_dev *dev);

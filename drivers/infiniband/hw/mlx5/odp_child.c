@@ -118,11 +118,10 @@ void mlx5_odp_child_free(struct mlx5_odp_child *child)
 {
 	struct mlx5_ib_dev *dev = mr_to_mdev(child->parent);
 
-	/* Fails with the device only, and then the key is gone with it. */
 	if (child->level == MLX5_ODP_LEAF)
 		mlx5_odp_leaf_key_put(dev, &child->mmkey);
 	else
-		mlx5r_umr_destroy_mkey(dev, &child->mmkey);
+		mlx5_odp_key_destroy(dev, &child->mmkey);
 	kfree(child);
 }
 

@@ -13,6 +13,10 @@
  * creates one. Translations of a new key are unknown (odp_key.c), but a leaf's are few
  * enough for the UMR that enables it to write all of them.
  *
+ * The owner of a region can guess the keys of its children, and bind memory windows to
+ * them. The device does not destroy a key that has a window. Such keys are kept, and
+ * destroyed when the windows are gone. They are disabled by then.
+ *
  * Copyright (C) 2026 the Pinless authors
  */
 #include "odp.h"
@@ -21,6 +25,9 @@
 /* Keys that wait for their next use, each with a table of 32 KiB; fewer new ones. */
 #define ODP_POOL_KEYS		64
 #define ODP_POOL_LOW		8
+/* How often it is tried to destroy keys that the device kept, and how many each time. */
+#define ODP_KEPT_PERIOD		HZ
+#define ODP_KEPT_TRIES		16
 
 /**
  * struct mlx5_odp_pool - keys of leaves, without a region
@@ -29,16 +36,26 @@
  * @keys: they and whether they were parked, in contrast to new ones
  * @nr: how many
  * @refill: creates new ones
+ * @kept: struct odp_kept_key that the device did not destroy, under @lock
+ * @kept_work: destroys them
  */
 struct mlx5_odp_pool {
 	struct mlx5_ib_dev *dev;
-	spinlock_t lock;	/* keys, nr */
+	spinlock_t lock;	/* keys, nr, kept */
 	struct {
 		u32 key;
 		bool parked;
 	} keys[ODP_POOL_KEYS];
 	unsigned int nr;
 	struct work_struct refill;
+	struct list_head kept;
+	struct delayed_work kept_work;
+};
+
+/* A key that has no region any more, and that the device did not destroy. */
+struct odp_kept_key {
+	struct list_head entry;
+	u32 key;
 };
 
 /* Some devices cannot change the right to atomics, which owners may have or not. */
@@ -98,6 +115,66 @@ static void odp_pool_refill(struct work_struct *work)
 		if (!odp_pool_add(pool, mmkey.key, false, ODP_POOL_LOW))
 			mlx5_core_destroy_mkey(pool->dev->mdev, mmkey.key);
 	}
+}
+
+static struct odp_kept_key *odp_kept_next(struct mlx5_odp_pool *pool)
+{
+	struct odp_kept_key *kept;
+
+	spin_lock(&pool->lock);
+	kept = list_first_entry_or_null(&pool->kept, struct odp_kept_key, entry);
+	if (kept)
+		list_del(&kept->entry);
+	spin_unlock(&pool->lock);
+	return kept;
+}
+
+static void odp_keep_key(struct mlx5_odp_pool *pool, struct odp_kept_key *kept)
+{
+	spin_lock(&pool->lock);
+	list_add_tail(&kept->entry, &pool->kept);
+	queue_delayed_work(system_unbound_wq, &pool->kept_work, ODP_KEPT_PERIOD);
+	spin_unlock(&pool->lock);
+}
+
+static void odp_kept_work(struct work_struct *work)
+{
+	struct mlx5_odp_pool *pool = container_of(to_delayed_work(work), struct mlx5_odp_pool,
+						  kept_work);
+	unsigned int tries = ODP_KEPT_TRIES;
+	struct odp_kept_key *kept;
+
+	while (tries-- && (kept = odp_kept_next(pool))) {
+		if (mlx5_core_destroy_mkey(pool->dev->mdev, kept->key))
+			odp_keep_key(pool, kept);
+		else
+			kfree(kept);
+	}
+	spin_lock(&pool->lock);
+	if (!list_empty(&pool->kept))
+		queue_delayed_work(system_unbound_wq, &pool->kept_work, ODP_KEPT_PERIOD);
+	spin_unlock(&pool->lock);
+}
+
+/**
+ * mlx5_odp_key_destroy() - destroy a key that is not a region's own
+ * @dev: the device
+ * @mmkey: the key, disabled, and in no table
+ *
+ * If the device keeps it for now, it is destroyed later.
+ *
+ * Context: sleeps.
+ */
+void mlx5_odp_key_destroy(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey)
+{
+	struct odp_kept_key *kept;
+
+	if (!mlx5r_umr_destroy_mkey(dev, mmkey))
+		return;
+	/* For each of them its owner has a window, and pays for that. */
+	kept = kmalloc(sizeof(*kept), GFP_KERNEL | __GFP_NOFAIL);
+	kept->key = mmkey->key;
+	odp_keep_key(dev->odp_pf_eq.key_pool, kept);
 }
 
 /**
@@ -172,7 +249,7 @@ void mlx5_odp_leaf_key_put(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey)
 {
 	if (mlx5r_umr_key_lost(mmkey) || !odp_can_recycle(dev) ||
 	    !odp_pool_add(dev->odp_pf_eq.key_pool, mmkey->key, true, ODP_POOL_KEYS))
-		mlx5r_umr_destroy_mkey(dev, mmkey);
+		mlx5_odp_key_destroy(dev, mmkey);
 }
 
 /**
@@ -191,6 +268,8 @@ struct mlx5_odp_pool *mlx5_odp_pool_create(struct mlx5_ib_dev *dev)
 	pool->dev = dev;
 	spin_lock_init(&pool->lock);
 	INIT_WORK(&pool->refill, odp_pool_refill);
+	INIT_LIST_HEAD(&pool->kept);
+	INIT_DELAYED_WORK(&pool->kept_work, odp_kept_work);
 	return pool;
 }
 
@@ -202,7 +281,15 @@ struct mlx5_odp_pool *mlx5_odp_pool_create(struct mlx5_ib_dev *dev)
  */
 void mlx5_odp_pool_drain(struct mlx5_odp_pool *pool)
 {
+	struct odp_kept_key *kept;
+
 	disable_work_sync(&pool->refill);
+	disable_delayed_work_sync(&pool->kept_work);
+	/* Their windows are gone: no program has the device open. */
+	while ((kept = odp_kept_next(pool))) {
+		mlx5_core_destroy_mkey(pool->dev->mdev, kept->key);
+		kfree(kept);
+	}
 	while (pool->nr)
 		mlx5_core_destroy_mkey(pool->dev->mdev, pool->keys[--pool->nr].key);
 }

@@ -197,7 +197,7 @@ void mlx5_ib_odp_free_keys(struct mlx5_ib_mr *mr)
 	odp_children_free(&mr->odp_children[MLX5_ODP_NODE]);
 	if (mr->null_mmkey.key) {
 		mlx5r_forget_odp_mkey(dev, &mr->null_mmkey);
-		mlx5r_umr_destroy_mkey(dev, &mr->null_mmkey);
+		mlx5_odp_key_destroy(dev, &mr->null_mmkey);
 		mr->null_mmkey.key = 0;
 	}
 }
