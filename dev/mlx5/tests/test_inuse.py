@@ -107,6 +107,7 @@ class InUse(unittest.TestCase):
         self.assertTrue(closes(maker.pd))
         self.written()
 
+
 @unittest.skipUnless(ours(), "stock's driver has children of other sizes")
 class Guessed(unittest.TestCase):
     """A key that no program was told of: of a part of a region. Its owner can find it out
