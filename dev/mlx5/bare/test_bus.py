@@ -8,6 +8,7 @@ from adapter import (OK, OWNER_HW, REQ, REQ_ERR, RESP_ERR, RETRIES, WRITE, Compl
 from bench import Bench
 
 MS, DEVCTL, FLR = 10 ** 6, 0x68, 1 << 15
+DEVSTA, TRPND = DEVCTL + 2, 1 << 5
 
 
 class Bus(Bench):
@@ -25,14 +26,27 @@ class Bus(Bench):
     def accesses(self):
         return sum(self.dev.counter(name) for name in ("dma-reads", "dma-writes"))
 
+    def lose_bus(self):
+        """And nothing is under way any more."""
+        self.dev.master(False)
+        self.machine.step(MS)
+
+    def reset(self):
+        self.machine.config(self.dev.slot, DEVCTL, FLR, 2)
+        self.dev.places()
+
     def write_without_bus(self):
         self.qp.connect(self.qp.number)
-        self.dev.master(False)
+        self.lose_bus()
         before = self.accesses()
         self.qp.post(WRITE, remote(self.dst), data(self.src, 4))
         self.machine.step(MS)
         self.assertEqual(self.accesses(), before)
         self.assertEqual(self.dev.counter("dma-dropped"), 0)
+
+    def pending(self):
+        """Of transactions, by the status register."""
+        return bool(self.machine.config(self.dev.slot, DEVSTA, size=2) & TRPND)
 
     def give_up(self):
         """As the driver does it: the state "disabled", and the queue's address is left."""
@@ -56,27 +70,39 @@ class Bus(Bench):
 
     def test_nothing_goes_on_after_a_reset(self):
         self.write_without_bus()
-        self.machine.config(self.dev.slot, DEVCTL, FLR, 2)
-        self.dev.places()
+        self.reset()
         self.assert_written(False)
 
-    def test_nothing_goes_on_after_the_driver_gave_it_up(self):
-        """By the register that a driver has left without commands."""
+    def test_it_goes_on_although_the_driver_gave_it_up(self):
+        """By the register that a driver has left without commands, and a driver begins."""
         self.write_without_bus()
         self.give_up()
         self.dev.master(True)
-        self.assert_written(False)
+        self.dev.command("ENABLE_HCA")
+        self.assert_written(True)
+
+    def test_what_is_under_way_arrives(self):
+        self.dev.knob("drain", 2 * MS)
+        self.qp.connect(self.qp.number)
+        self.dev.master(False)
+        self.assertTrue(self.pending())
+        self.qp.post(WRITE, remote(self.dst), data(self.src, 4))
+        self.assert_written(True)
+        self.machine.step(2 * MS)
+        self.assertFalse(self.pending())
+        self.qp.post(WRITE, remote(self.dst), data(self.src, 4))
+        self.machine.step(MS)
+        self.assertEqual(self.cq.poll(), [])
 
     def test_a_queue_that_went_meanwhile_is_left_alone(self):
         self.write_without_bus()
-        self.give_up()
-        self.dev.places()
+        self.reset()
         self.dev.set_queue()
         self.dev.start()
         self.assert_written(False)
 
     def command_without_bus(self):
-        self.dev.master(False)
+        self.lose_bus()
         nop = self.dev.layout.new("nop_in", opcode=self.dev.opcodes["NOP"])
         self.assertIsNone(self.dev.raw(bytes(nop), 16))
 
@@ -87,10 +113,9 @@ class Bus(Bench):
         self.assertEqual(self.machine.read(self.dev.queue + 63, 1)[0] & OWNER_HW, 0)
         self.assertEqual(self.machine.read(self.dev.queue + 32, 1)[0], OK)
 
-    def test_no_command_is_answered_that_the_driver_gave_up(self):
+    def test_no_command_is_answered_after_a_reset(self):
         self.command_without_bus()
-        self.give_up()
-        self.dev.master(True)
+        self.reset()
         self.machine.step(MS)
         self.assertEqual(self.machine.read(self.dev.queue + 63, 1)[0] & OWNER_HW, OWNER_HW)
 
@@ -104,7 +129,7 @@ class Bus(Bench):
     def test_a_queue_in_error_is_flushed_when_it_comes_back(self):
         self.qp.connect(self.qp.number)
         self.dev.command("2ERR_QP", qpn=self.qp.number)
-        self.dev.master(False)
+        self.lose_bus()
         self.qp.offer(self.dst, 4)
         self.machine.step(1000 * MS)
         self.assertEqual(self.cq.poll(), [])
@@ -119,7 +144,7 @@ class Bus(Bench):
         self.qp.connect(far.number, lid=2)
         far.connect(self.qp.number, lid=1, timeout=4, retry=2)
         key = Key(other)
-        self.dev.master(False)
+        self.lose_bus()
         far.post(WRITE, remote(self.dst), data(key, 4))
         self.machine.step(MS)
         self.assertEqual(cq.poll(), [(REQ_ERR, RETRIES, 0)])
