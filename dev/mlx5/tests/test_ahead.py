@@ -65,6 +65,23 @@ class Ahead(unittest.TestCase):
         self.cost(range(20))
         self.assertLessEqual(self.held(), 2 * 20 + 3)
 
+    def pages_held(self):
+        return [nr for nr in range(PAGES + 1) if
+                self.adapter.translation(self.dmr.rkey, self.dst.address, nr * PAGE)[1]]
+
+    def test_what_the_device_expects_to_need_comes_if_it_is_there(self):
+        """The memory scheme's counts of pages before and behind; none is allocated for it."""
+        if not self.adapter["memory-scheme"]:
+            self.skipTest("the transport scheme has no such counts")
+        for page in range(90, 105):
+            self.dst[page * PAGE:page * PAGE + 1] = b"x"
+        self.adapter["fault-around"] = 8
+        self.assertEqual(self.cost([100]), 1)
+        self.assertEqual(self.pages_held(), list(range(92, 105)))
+        # At both ends of the region, and in memory that is not there.
+        self.assertEqual(self.cost([0, PAGES]), 2)
+        self.assertEqual(self.pages_held(), [0, *range(92, 105), PAGES])
+
     def test_two_queues_in_one_region(self):
         other, end = End("mlx5_0", on=self.near), End("mlx5_0", on=self.far)
         other.connect(end)

@@ -265,6 +265,8 @@ void mlx5_odp_answer(struct mlx5_odp_fault *fault, int ret);
  * @key: region, where no WQE is named
  * @va: address in it
  * @length: bytes wanted from there on; 0: the device cannot tell
+ * @before: bytes in front of @va that the device expects to need as well
+ * @after: and behind the @length bytes
  * @packet: bytes of the packet at hand
  * @last: an answer is expected
  */
@@ -286,6 +288,8 @@ struct mlx5_odp_fault {
 	u32 key;
 	u64 va;
 	u64 length;
+	u32 before;
+	u32 after;
 	u32 packet;
 	bool last;
 };

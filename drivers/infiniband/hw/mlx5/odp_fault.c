@@ -77,6 +77,8 @@ static void odp_decode_memory(const struct mlx5_eqe_page_fault *e,
 	/* In pages, but for the low bits. */
 	fault->length = (u64)(be32_to_cpu(e->memory.demand_fault_pages) >> 12) *
 			ODP_EVENT_PAGE;
+	fault->before = be16_to_cpu(e->memory.pre_demand_fault_pages) * ODP_EVENT_PAGE;
+	fault->after = be16_to_cpu(e->memory.post_demand_fault_pages) * ODP_EVENT_PAGE;
 	fault->last = e->memory.flags & ODP_MEMORY_LAST;
 }
 
@@ -266,7 +268,9 @@ static int odp_fault_key(struct mlx5_ib_dev *dev, u32 key, u64 va, u64 length,
 		break;
 	case MLX5_MKEY_MW:
 	case MLX5_MKEY_INDIRECT_DEVX:
-		ret = odp_fault_indirect(dev, mmkey, va, length, flags, depth, fill);
+		/* What is only expected is not worth a command. */
+		ret = flags & IB_ODP_FAULT_PRESENT ? -EFAULT :
+		      odp_fault_indirect(dev, mmkey, va, length, flags, depth, fill);
 		break;
 	default:
 		ret = -EFAULT;
@@ -482,6 +486,25 @@ static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault 
 			     fill);
 }
 
+/*
+ * What the device expects to need soon. It may be wrong: what the process does not have
+ * there stays away, and that some of it cannot be had is no failure of the fault.
+ */
+static void odp_handle_expected(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
+				struct mlx5_odp_fill *fill)
+{
+	unsigned int flags = ODP_MAYBE_WRITE | ODP_WHOLE_PAGES | IB_ODP_FAULT_PRESENT |
+			     IB_ODP_FAULT_PROMPT;
+	u64 end = fault->va + fault->length;
+	u64 before = min_t(u64, fault->before, fault->va);
+	u64 after = min_t(u64, fault->after, -end);
+
+	if (before)
+		odp_fault_key(dev, fault->key, fault->va - before, before, flags, 0, fill);
+	if (after && fault->length <= MLX5_ODP_WINDOW)
+		odp_fault_key(dev, fault->key, end, after, flags, 0, fill);
+}
+
 static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
 			     struct mlx5_odp_fill *fill)
 {
@@ -492,6 +515,8 @@ static int odp_handle_memory(struct mlx5_ib_dev *dev, const struct mlx5_odp_faul
 	ret = odp_fault_key(dev, fault->key, fault->va,
 			    min_t(u64, fault->length, MLX5_ODP_WINDOW),
 			    ODP_MAYBE_WRITE | ODP_WHOLE_PAGES, 0, fill);
+	if (!ret)
+		odp_handle_expected(dev, fault, fill);
 	/*
 	 * A child of an implicit region has gone since. The device looks again, and
 	 * does not find its key any more. Of any other key it would find the same as

@@ -26,22 +26,6 @@
 
 /* ---- creation ---- */
 
-static void odp_set_rights(void *mkc, struct mlx5_ib_dev *dev, int access)
-{
-	bool relaxed = access & IB_ACCESS_RELAXED_ORDERING;
-
-	MLX5_SET(mkc, mkc, a, !!(access & IB_ACCESS_REMOTE_ATOMIC));
-	MLX5_SET(mkc, mkc, rw, !!(access & IB_ACCESS_REMOTE_WRITE));
-	MLX5_SET(mkc, mkc, rr, !!(access & IB_ACCESS_REMOTE_READ));
-	MLX5_SET(mkc, mkc, lw, !!(access & IB_ACCESS_LOCAL_WRITE));
-	MLX5_SET(mkc, mkc, lr, 1);
-	MLX5_SET(mkc, mkc, relaxed_ordering_write,
-		 relaxed && MLX5_CAP_GEN(dev->mdev, relaxed_ordering_write));
-	MLX5_SET(mkc, mkc, relaxed_ordering_read,
-		 relaxed && MLX5_CAP_GEN(dev->mdev, relaxed_ordering_read));
-	MLX5_SET(mkc, mkc, qpn, 0xffffff);
-}
-
 /**
  * mlx5_odp_key_create() - create a key that cannot be used yet
  * @dev: the device
@@ -65,10 +49,9 @@ int mlx5_odp_key_create(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey, int
 	/* The device counts them by 32 bits; of a shorter table, zaps would fail. */
 	if (octowords > U32_MAX)
 		return -EINVAL;
-	odp_set_rights(mkc, dev, access);
+	mlx5_ib_set_mkc_access(mkc, access, 0, dev->umrc.pd);
 	MLX5_SET(mkc, mkc, free, 1);
 	MLX5_SET(mkc, mkc, umr_en, 1);
-	MLX5_SET(mkc, mkc, pd, to_mpd(dev->umrc.pd)->pdn);
 	MLX5_SET(mkc, mkc, access_mode_1_0, mode);
 	MLX5_SET(mkc, mkc, log_page_size, shift);
 	MLX5_SET(mkc, mkc, translations_octword_size, octowords);
@@ -95,9 +78,9 @@ int mlx5_odp_null_key_create(struct mlx5_ib_mr *mr)
 	unsigned int octowords = MLX5_UMR_FLEX_ALIGNMENT / MLX5_IB_UMR_OCTOWORD;
 	int ret;
 
-	odp_set_rights(mkc, dev, IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE |
-				 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC);
-	MLX5_SET(mkc, mkc, pd, to_mpd(mr->ibmr.pd)->pdn);
+	mlx5_ib_set_mkc_access(mkc, IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE |
+				    IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC,
+			       0, mr->ibmr.pd);
 	MLX5_SET(mkc, mkc, access_mode_1_0, MLX5_MKC_ACCESS_MODE_MTT);
 	MLX5_SET(mkc, mkc, length64, 1);
 	/* Eight pages are all addresses. The command writes their translations. */
