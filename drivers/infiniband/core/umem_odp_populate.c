@@ -267,6 +267,7 @@ int ib_umem_odp_populate(struct ib_umem_odp *odp, unsigned long start,
 			 void (*done)(void *data, int result), void *data,
 			 struct ib_odp_populate **to)
 {
+	CLASS(ib_odp_charge, charge)(odp);
 	struct ib_odp_owner *owner = odp_owner_get(odp);
 	struct ib_odp_populate *populate;
 	int ret;

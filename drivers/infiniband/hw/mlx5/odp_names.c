@@ -67,7 +67,7 @@ static void odp_names_work(struct work_struct *work)
  */
 void mlx5_odp_names_init(struct mlx5_ib_pf_eq *eq)
 {
-	xa_init(&eq->gone);
+	xa_init_flags(&eq->gone, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&eq->gone_list);
 	INIT_DELAYED_WORK(&eq->gone_work, odp_names_work);
 }
@@ -103,17 +103,17 @@ bool mlx5_odp_child_went(struct mlx5_ib_dev *dev, u32 key)
  * @dev: the device
  * @key: the key
  *
- * Context: sleeps.
+ * Context: sleeps; with the owner of the region charged, CLASS(ib_odp_charge).
  * Return: for mlx5_odp_name_expires(); NULL: no memory, and faults of the key may fail.
  */
 struct mlx5_odp_name *mlx5_odp_name_keep(struct mlx5_ib_dev *dev, u32 key)
 {
-	struct mlx5_odp_name *name = kzalloc(sizeof(*name), GFP_KERNEL);
+	struct mlx5_odp_name *name = kzalloc(sizeof(*name), GFP_KERNEL_ACCOUNT);
 
 	if (!name)
 		return NULL;
 	name->key = key;
-	if (!xa_err(xa_store(&dev->odp_pf_eq.gone, key, name, GFP_KERNEL)))
+	if (!xa_err(xa_store(&dev->odp_pf_eq.gone, key, name, GFP_KERNEL_ACCOUNT)))
 		return name;
 	kfree(name);
 	return NULL;

@@ -147,6 +147,7 @@ void mlx5_odp_children_work(struct work_struct *work)
 	enum mlx5_odp_level level;
 	unsigned long index;
 
+	CLASS(ib_odp_charge, charge)(to_ib_umem_odp(mr->umem));
 	/* Leaves first: a node without any goes, too. */
 	for (level = MLX5_ODP_LEAF; level <= mr->odp_top; level++) {
 		for (index = 0; index != ULONG_MAX;) {

@@ -209,7 +209,8 @@ static void odp_stalled_work(struct work_struct *work)
  */
 int mlx5_odp_stall_fault(struct mlx5_ib_pf_eq *eq, struct mlx5_odp_fault *fault)
 {
-	struct odp_stalled_fault *stalled = kzalloc(sizeof(*stalled), GFP_KERNEL);
+	CLASS(ib_odp_charge, charge)(fault->fill.need.odp);
+	struct odp_stalled_fault *stalled = kzalloc(sizeof(*stalled), GFP_KERNEL_ACCOUNT);
 	int ret;
 
 	if (!stalled) {
