@@ -5,8 +5,8 @@
  * open() makes a buffer of as many pages as the parameters say; EXPORTER_FD returns
  * a dma-buf of it, EXPORTER_MOVE announces a move to whoever is attached, and
  * replaces the pages by copies. The old ones are filled with POISON and freed, so
- * what still reads or writes them is seen. EXPORTER_REVOKE does the same, and nobody can
- * map the buffer any more. The buffer can be longer than its memory: its pages are
+ * what still reads or writes them is seen. EXPORTER_REVOKE does the same, and the buffer
+ * cannot be mapped any more. It can be longer than its memory: its pages are
  * repeated. read() of the file shows what is in the memory now.
  */
 #include <linux/dma-buf.h>

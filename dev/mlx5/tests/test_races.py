@@ -91,7 +91,7 @@ class Races(unittest.TestCase):
 
     def test_regress_others_lose_no_umr_when_one_fails(self):
         """CVE-2025-21892: what the adapter has not executed when the queue is reset is posted
-        again, and nobody waits in vain."""
+        again, and no task waits in vain."""
         def lose():
             near, far = raw_pair()
             src = Buffer(PAGE)
