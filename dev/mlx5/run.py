@@ -44,6 +44,8 @@ SCENARIOS = {
     "rebind": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/rebind.sh"),
     "flr": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/flr.sh"),
     "fence": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/fence.sh"),
+    "pages": ({"dev": "mlx5"}, CHECKED + f"bash {HERE}/scenarios/pages.sh"),
+    "health": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/health.sh"),
     "eject": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/eject.sh"),
     "surprise": ({"dev": "mlx5x2", "errors": GONE}, f"bash {HERE}/scenarios/surprise.sh"),
     "provoked": ({"dev": "mlx5", "errors": GONE}, CHECKED + f"bash {HERE}/scenarios/provoked.sh"),

@@ -20,8 +20,11 @@ READ, WRITE, WRITE_IMM, SEND, FETCH_ADD, NOP = 0x10, 0x08, 0x09, 0x0a, 0x12, 0
 COMPLETE, SMALL_FENCE, STRONG, FENCE = 0x08, 1 << 5, 3 << 5, 4 << 5
 # Completions: their opcode, and syndromes of those in error.
 REQ, RESP_WRITE_IMM, RESP_SEND, REQ_ERR, RESP_ERR = 0, 1, 2, 13, 14
-FLUSHED, REMOTE_INVALID, REMOTE_ACCESS, REMOTE_OP, RETRIES, RNR_RETRIES = 5, 0x12, 0x13, 0x14, 0x15, 0x16
+FLUSHED, REMOTE_INVALID, REMOTE_ACCESS = 0x05, 0x12, 0x13
+RETRIES, RNR_RETRIES = 0x15, 0x16
 SHARED = 0xffff         # user context: the driver, in the name of all of them
+BOOT, BEGIN = 1, 2      # QUERY_PAGES
+FAIL, GIVE, TAKE = range(3)
 COMMAND, PAGE_REQUEST, PAGE_FAULT = 0x0a, 0x0b, 0x0c
 # Commands are waited for, without their events.
 ALL_EVENTS = (1 << 64) - 1 & ~(1 << COMMAND)
@@ -138,11 +141,26 @@ class Adapter:
         """As far as a driver goes before it makes objects."""
         self.command("ENABLE_HCA")
         self.command("SET_ISSI", current_issi=1)
+        for stage in (BOOT, BEGIN):
+            self.lend(self.command("QUERY_PAGES", op_mod=stage)["num_pages"])
         self.command("INIT_HCA")
         self.pd = self.command("ALLOC_PD")["pd"]
         self.uar = self.command("ALLOC_UAR")["uar"]
         self.eq = EventQueue(self)
         return self
+
+    def lend(self, count):
+        """Pages for the firmware."""
+        first = self.machine.pages(count)
+        self.command("MANAGE_PAGES", pas(*(first + PAGE * nr for nr in range(count))), op_mod=GIVE,
+                     input_num_entries=count)
+        return first
+
+    def take_back(self, count):
+        """As many as it returns."""
+        answer = self.command("MANAGE_PAGES", op_mod=TAKE, input_num_entries=count,
+                              out_more=8 * count)
+        return struct.unpack_from(f">{answer['output_num_entries']}Q", answer.data, 16)
 
     def counter(self, name):
         return self.test_value(0x1000, 0x4000, 0x28, name)
@@ -180,7 +198,8 @@ class EventQueue:
         """What came since the last look: (type, subtype, 28 bytes of data) each."""
         found = []
         while True:
-            raw = self.adapter.machine.read(self.ring + 64 * (self.index % (1 << self.log_size)), 64)
+            slot = self.index % (1 << self.log_size)
+            raw = self.adapter.machine.read(self.ring + 64 * slot, 64)
             if raw[63] & 1 != self.index >> self.log_size & 1:
                 break
             found.append((raw[1], raw[3], raw[32:60]))
@@ -214,7 +233,8 @@ class CompletionQueue:
         """(opcode, syndrome or 0, WQE's index) of each completion since the last look."""
         found = []
         while True:
-            raw = self.adapter.machine.read(self.ring + 64 * (self.index % (1 << self.log_size)), 64)
+            slot = self.index % (1 << self.log_size)
+            raw = self.adapter.machine.read(self.ring + 64 * slot, 64)
             opcode = raw[63] >> 4
             if opcode == 15 or raw[63] & 1 != self.index >> self.log_size & 1:
                 return found
@@ -253,8 +273,8 @@ class QueuePair:
     """log_sq: blocks of 64 bytes.  The receive queue has WQEs of 64 bytes, if any.  like: it
     is not for use, and its memory is there."""
 
-    def __init__(self, adapter, cq, kind=RC, pd=None, uar=None, uid=0, receives=2, log_sq=6, srq=None,
-                 recv_cq=None, like=None):
+    def __init__(self, adapter, cq, kind=RC, pd=None, uar=None, uid=0, receives=2, log_sq=6,
+                 srq=None, recv_cq=None, like=None):
         self.adapter, self.cq, self.kind, self.uid = adapter, cq, kind, uid
         self.uar = adapter.uar if uar is None else uar
         self.receives = 0 if srq else receives
@@ -282,8 +302,8 @@ class QueuePair:
         path = "primary_address_path__"
         self.modify("RST2INIT_QP", rre=rights & 1, rwe=rights >> 1 & 1, rae=rights >> 2 & 1,
                     q_key=qkey, **{path + "pkey_index": pkey_index, path + "vhca_port_num": 1})
-        self.modify("INIT2RTR_QP", remote_qpn=number, log_rra_max=log_rra_max, mtu=5, log_msg_max=30,
-                    min_rnr_nak=rnr_timer, **{path + "rlid": lid})
+        self.modify("INIT2RTR_QP", remote_qpn=number, log_rra_max=log_rra_max, mtu=5,
+                    log_msg_max=30, min_rnr_nak=rnr_timer, **{path + "rlid": lid})
         self.modify("RTR2RTS_QP", log_sra_max=log_sra_max, retry_count=retry, rnr_retry=rnr_retry,
                     **{path + "ack_timeout": timeout})
         return self

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 MEMORY = 256 << 20
-BAR, MSIX, TEST_BAR = 0xc0000000, 0xc8000000, 0xd0000000   # and behind, those of the others
+BAR, MSIX, TEST_BAR = 0xc0000000, 0xc4000000, 0xc8000000
 ANSWER = 60             # seconds that QEMU may take for one request: it hangs, otherwise
 PAGE = 4096
 

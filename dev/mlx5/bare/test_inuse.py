@@ -20,8 +20,8 @@ class InUse(Bench):
     def receive_queue(self, pd):
         pages = self.machine.pages(2)
         return self.dev.command(
-            "CREATE_RMP", pas(pages), ctx__wq__pd=pd, ctx__wq__log_wq_stride=5, ctx__wq__log_wq_sz=4,
-            ctx__wq__dbr_addr=pages + 4096)["rmpn"]
+            "CREATE_RMP", pas(pages), ctx__wq__pd=pd, ctx__wq__log_wq_stride=5,
+            ctx__wq__log_wq_sz=4, ctx__wq__dbr_addr=pages + 4096)["rmpn"]
 
     def xrc_receive_queue(self, pd, cq, xrcd):
         pages = self.machine.pages(2)

@@ -68,7 +68,8 @@ class Order(Bench):
         self.assertEqual(self.machine.read(self.target.pages, 4), NEW)
 
     def test_a_small_fence_waits_for_umrs(self):
-        self.assertEqual(self.umr_then_write(SMALL_FENCE), [(REQ, 0, 0), (REQ_ERR, REMOTE_ACCESS, 2)])
+        self.assertEqual(self.umr_then_write(SMALL_FENCE),
+                         [(REQ, 0, 0), (REQ_ERR, REMOTE_ACCESS, 2)])
         self.assertEqual(self.machine.read(self.target.pages, 4), OLD)
 
     def test_no_more_reads_are_outstanding_than_allowed(self):
@@ -96,7 +97,8 @@ class Order(Bench):
         self.assertEqual(self.machine.read(self.dst.pages, 4), OLD)
 
     def test_what_overtook_a_read_that_fails_is_flushed(self):
-        self.near.post(READ, remote(self.src, self.src.address + 4096), data(self.dst, 4), ring=False)
+        self.near.post(READ, remote(self.src, self.src.address + 4096), data(self.dst, 4),
+                       ring=False)
         self.near.post(WRITE, remote(self.target), data(self.src, 4))
         self.assertEqual(self.done(), [(REQ_ERR, REMOTE_ACCESS, 0), (REQ_ERR, FLUSHED, 1)])
         self.assertEqual(self.machine.read(self.target.pages, 4), NEW)

@@ -6,6 +6,7 @@
  *   mlx5_cmd        command interface: mailboxes, dispatch, completion
  *   mlx5_caps       capabilities, vport, port registers
  *   mlx5_obj        objects by number: tables, owners, users
+ *   mlx5_pages      pages that the driver lends, and the firmware's health
  *   mlx5_res        protection and transport domains, UARs, contexts, umems
  *   mlx5_eq, _cq    event and completion queues
  *   mlx5_mkey       memory keys and their translations
@@ -59,7 +60,8 @@ enum {
  * ---- counters and knobs: name and meaning exist once, here ----
  *
  * "keys" is how many there are now, "context-bytes" how long their tables of
- * translations are, and "memory-bytes" what all objects take of the quota.
+ * translations are, "memory-bytes" what all objects take of the quota, and
+ * "pages" how many the driver has lent.
  */
 
 #define MLX5_COUNTERS(X) \
@@ -78,13 +80,14 @@ enum {
     X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
     X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events") \
     X(KEYS, "keys") X(CONTEXT_BYTES, "context-bytes") \
-    X(MEMORY_BYTES, "memory-bytes")
+    X(MEMORY_BYTES, "memory-bytes") X(PAGES, "pages")
 
 /*
  * Latencies are ns of virtual time.  A memory fault would like to have so many
  * pages around it, too.  One of so many WQEs in a UAR is not looked at (0: each
  * is); such a WQE is complete within bf-window, or it is a doorbell.
  * What a requester hears of the responder's page fault: MLX5_FAULT_ANSWER_*.
+ * The firmware would like to have "pages-more", and shows "syndrome".
  * With "overtake" messages do not wait for reads and UMRs before them, unless
  * they are fenced.
  * With "garbage" translations that nobody wrote lead to memory of others.
@@ -100,6 +103,7 @@ enum {
     X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
     X(OVERTAKE, "overtake", 1) X(DRAIN, "drain", 100000) \
     X(FAULT_ANSWER, "fault-answer", 1) \
+    X(PAGES, "pages-more", 0) X(SYNDROME, "syndrome", 0) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
     X(FAIL_COUNT, "fail-count", 0)
@@ -117,6 +121,9 @@ enum {
     MLX5_FAULT_ANSWER_RNR,
     MLX5_FAULT_ANSWER_SILENCE,
 };
+
+/* In "syndrome": the firmware does nothing but to wait for a reset. */
+enum { MLX5_SYNDROME_FATAL = 0x100 };
 
 /* What goes wrong with a page-fault event when its turn comes. */
 enum {
@@ -176,7 +183,7 @@ bool mlx5_obj_charge(Mlx5Obj *obj, int64_t bytes);
 void mlx5_obj_put(void *obj);           /* NULL is fine */
 /* obj uses that one from now on; shared: also if it is the driver's. */
 uint8_t mlx5_obj_use(Mlx5Obj *obj, Mlx5Table *t, uint32_t nr, bool shared);
-/* Nobody's name, or that of all contexts: no program's command. */
+/* The uid 0, or that of all contexts: a command of the driver's. */
 bool mlx5_uid_is_driver(uint16_t uid);
 bool mlx5_obj_usable(const Mlx5Obj *obj, uint16_t uid);
 /* The object if the command may change it, or look at it; or NULL. */
@@ -277,6 +284,11 @@ struct Mlx5Device {
     uint32_t port_caps;
     char node_desc[64];
 
+    unsigned dead_ticks;                /* of the health timer, since it died */
+    bool initialised;                   /* INIT_HCA until TEARDOWN_HCA */
+    GHashTable *pages;                  /* that the driver lends: their pfns */
+    bool pages_asked;                   /* by an event, not answered yet */
+
     struct Mlx5CmdSlot *slots;          /* MLX5_NR_CMDS */
     Mlx5Bf *bfs;
     unsigned bf_turn;
@@ -329,6 +341,8 @@ bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
                    bool write, uint32_t key, uint64_t va);
 /* An access by a translation that nobody wrote: as bad as one to no mapping. */
 void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va);
+/* A page that the driver lent is not as it was. */
+void mlx5_dma_overwritten(Mlx5Device *dev, uint64_t addr);
 /* May the guest make us print one more line? */
 bool mlx5_may_report(Mlx5Device *dev);
 void mlx5_dma_oracle(Mlx5Device *dev, uint64_t message);
@@ -364,6 +378,14 @@ uint16_t mlx5_pkey(uint16_t index);     /* what the port's table has there */
 bool mlx5_uar_valid(Mlx5Device *dev, uint32_t uar);
 /* One more user of it; NULL: that context has none of that number. */
 Mlx5Umem *mlx5_umem_get(Mlx5Device *dev, uint16_t uid, uint32_t nr);
+
+/* ---- mlx5_pages ---- */
+bool mlx5_pages_returned(Mlx5Device *dev);
+void mlx5_pages_idle(Mlx5Device *dev);          /* none is needed any more */
+void mlx5_pages_balance(Mlx5Device *dev);       /* asks, if it is time to */
+/* The firmware does not answer any more. */
+bool mlx5_health_dead(Mlx5Device *dev);
+void mlx5_health_show(Mlx5Device *dev);         /* in the health buffer */
 
 /* ---- mlx5_mkey ---- */
 /* Has that protection domain a key? */
@@ -420,6 +442,7 @@ void mlx5_qp_init(Mlx5Device *dev);
 void mlx5_srq_init(Mlx5Device *dev);
 void mlx5_fault_init(Mlx5Device *dev);
 void mlx5_bf_init(Mlx5Device *dev);
+void mlx5_pages_init(Mlx5Device *dev);
 void mlx5_res_reset(Mlx5Device *dev);
 void mlx5_eq_reset(Mlx5Device *dev);
 void mlx5_cq_reset(Mlx5Device *dev);
@@ -431,6 +454,8 @@ void mlx5_fault_reset(Mlx5Device *dev);
 void mlx5_fault_exit(Mlx5Device *dev);
 void mlx5_bf_reset(Mlx5Device *dev);
 void mlx5_bf_exit(Mlx5Device *dev);
+void mlx5_pages_reset(Mlx5Device *dev);
+void mlx5_pages_exit(Mlx5Device *dev);
 
 /* ---- command handlers, by the file that has them ---- */
 /* mlx5_mkey */
@@ -447,9 +472,11 @@ Mlx5CmdFn mlx5_arm_xrc_srq, mlx5_create_srq, mlx5_destroy_srq, mlx5_query_srq;
 Mlx5CmdFn mlx5_arm_srq;
 /* mlx5_fault */
 Mlx5CmdFn mlx5_page_fault_resume;
+/* mlx5_pages */
+Mlx5CmdFn mlx5_query_pages, mlx5_manage_pages, mlx5_init_hca;
 /* mlx5_caps */
 Mlx5CmdFn mlx5_query_hca_cap, mlx5_set_hca_cap, mlx5_query_adapter;
-Mlx5CmdFn mlx5_query_issi, mlx5_set_issi, mlx5_query_pages;
+Mlx5CmdFn mlx5_query_issi, mlx5_set_issi;
 Mlx5CmdFn mlx5_query_vport_context, mlx5_modify_vport_context;
 Mlx5CmdFn mlx5_query_vport_gid, mlx5_query_vport_pkey, mlx5_access_reg;
 Mlx5CmdFn mlx5_query_special_contexts, mlx5_mad_ifc, mlx5_query_vport_counter;

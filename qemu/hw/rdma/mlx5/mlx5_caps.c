@@ -132,7 +132,6 @@ static const Mlx5Cap caps_general[] = {
     GENERAL(max_wqe_sz_sq, 1024),
     GENERAL(max_wqe_sz_rq, 512),
 
-    GENERAL(page_request_disable, 1),
     GENERAL(bf, 1),
     GENERAL(log_bf_reg_size, 9),        /* two buffers of half of that */
     GENERAL(num_of_uars_per_page, 1),
@@ -263,12 +262,6 @@ uint8_t mlx5_set_issi(Mlx5Device *dev, Mlx5Cmd *cmd)
 }
 
 /* The firmware's memory is QEMU's: no page is asked of the guest. */
-uint8_t mlx5_query_pages(Mlx5Device *dev, Mlx5Cmd *cmd)
-{
-    MLX5_PRM_SET(query_pages_out, cmd->out, num_pages, 0);
-    return MLX5_CMD_STAT_OK;
-}
-
 uint8_t mlx5_query_special_contexts(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     void *out = cmd->out;

@@ -68,6 +68,9 @@ static uint8_t cmd_enable_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 static uint8_t cmd_disable_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
+    if (!mlx5_pages_returned(dev)) {
+        return MLX5_CMD_STAT_BAD_RES_STATE_ERR;
+    }
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
     return MLX5_CMD_STAT_OK;
@@ -76,6 +79,7 @@ static uint8_t cmd_disable_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
 /* EQs stay: a driver that did not destroy them still hears of this command. */
 static uint8_t cmd_teardown_hca(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
+    mlx5_pages_idle(dev);
     mlx5_reset_objects(dev);
     return MLX5_CMD_STAT_OK;
 }
@@ -93,14 +97,15 @@ typedef struct Mlx5CmdDesc {
     { MLX5_CMD_OP_##op, fn, MLX5_BYTES(type##_in), MLX5_BYTES(type##_out) }
 
 #define DRIVER(op, fn, type) \
-    { MLX5_CMD_OP_##op, fn, MLX5_BYTES(type##_in), MLX5_BYTES(type##_out), true }
+    { MLX5_CMD_OP_##op, fn, MLX5_BYTES(type##_in), MLX5_BYTES(type##_out), \
+      true }
 
 static const Mlx5CmdDesc commands[] = {
     DRIVER(ENABLE_HCA, cmd_enable_hca, enable_hca),
     DRIVER(DISABLE_HCA, cmd_disable_hca, disable_hca),
-    DRIVER(INIT_HCA, cmd_nothing, init_hca),
+    DRIVER(INIT_HCA, mlx5_init_hca, init_hca),
     DRIVER(TEARDOWN_HCA, cmd_teardown_hca, teardown_hca),
-    DRIVER(MANAGE_PAGES, cmd_nothing, manage_pages),
+    DRIVER(MANAGE_PAGES, mlx5_manage_pages, manage_pages),
     DRIVER(SET_DRIVER_VERSION, cmd_nothing, set_driver_version),
     CMD(NOP, cmd_nothing, nop),
     CMD(QUERY_LAG, cmd_nothing, query_lag),     /* there is none */
@@ -407,6 +412,10 @@ static void cmd_run(void *opaque)
         return;
     }
     slot->busy = false;
+    if (mlx5_health_dead(dev)) {
+        trace_mlx5_cmd_lost(dev->lid, slot->index);
+        return;
+    }
     if (!mlx5_dma_read(dev, entry_addr(dev, slot->index), &entry,
                        sizeof(entry)) || !(entry.status_own & OWNER_HW)) {
         trace_mlx5_cmd_lost(dev->lid, slot->index);
@@ -425,6 +434,7 @@ static void cmd_run(void *opaque)
     if (event && mlx5_eq_wants(dev, MLX5_EVENT_TYPE_CMD)) {
         mlx5_event(dev, MLX5_EVENT_TYPE_CMD, 0, &vector, sizeof(vector));
     }
+    mlx5_pages_balance(dev);
 }
 
 /* ---- for the others ---- */

@@ -31,7 +31,8 @@ enum {
     MAX_BUF_PAGES = 1 << 20,
     MIN_PAGE_SHIFT = 12,
     MAX_PAGE_SHIFT = 43,                /* five bits of log_page_size */
-    VIOLATION_UNWRITTEN = 5,            /* kind; the others are computed */
+    VIOLATION_UNWRITTEN = 5,            /* kinds; the others are computed */
+    VIOLATION_OVERWRITTEN = 6,
 };
 
 /*
@@ -168,6 +169,18 @@ void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va)
         error_report("mlx5: DMA check: %s by a translation that nobody wrote"
                      " (mkey 0x%x, va 0x%" PRIx64 ")",
                      write ? "write" : "read", key, va);
+    }
+}
+
+void mlx5_dma_overwritten(Mlx5Device *dev, uint64_t addr)
+{
+    dev->violation.kind = VIOLATION_OVERWRITTEN;
+    dev->violation.addr = addr;
+    dev->violation.key = dev->violation.va = 0;
+    mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
+    if (mlx5_may_report(dev)) {
+        error_report("mlx5: DMA check: the firmware's page at 0x%" PRIx64
+                     " was written to by another", addr);
     }
 }
 

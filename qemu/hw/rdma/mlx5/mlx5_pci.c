@@ -45,6 +45,7 @@ enum {
     UAR_EQ_CI = 0x48,
 
     HEALTH_NS = 500 * SCALE_MS,
+    DEAD_TICKS = 10,                /* until the firmware is reset */
     MSIX_BAR_SIZE = 4 * KiB,
     MSIX_PBA = 2 * KiB,
     PCIE_CAP = 0x60,
@@ -158,17 +159,6 @@ static void iseg_reset(Mlx5Device *dev)
              FW_MAJOR << 24 | FW_MINOR << 16 | FW_SUBMINOR);
 }
 
-/* A counter that stands still is what tells the driver of a dead adapter. */
-static void iseg_health_tick(void *opaque)
-{
-    Mlx5Device *dev = opaque;
-    uint8_t *p = dev->iseg + ISEG(health_counter);
-
-    stl_be_p(p, (ldl_be_p(p) + 1) & 0xffffff);
-    timer_mod(dev->health,
-              qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + HEALTH_NS);
-}
-
 /*
  * The driver gave it up.  What is inside stays: no header says that it goes by
  * this alone, and a reset is what ends it for certain.
@@ -180,6 +170,36 @@ static void iseg_disable(void *opaque)
 
     stl_be_p(p, ldl_be_p(p) |
              MLX5_INITIAL_SEG_NIC_INTERFACE_DISABLED << MLX5_NIC_IFC_OFFSET);
+}
+
+/* What is inside goes, no DMA is left over, and the interface is disabled. */
+static void firmware_reset(Mlx5Device *dev)
+{
+    mlx5_cmd_reset(dev);
+    mlx5_reset_objects(dev);
+    mlx5_eq_reset(dev);
+    mlx5_pages_reset(dev);
+    dev->knob[MLX5_KNOB_SYNDROME] = 0;
+    dev->dead_ticks = 0;
+    iseg_disable(dev);
+}
+
+/* A counter that stands still is what tells the driver of a dead adapter. */
+static void iseg_health_tick(void *opaque)
+{
+    Mlx5Device *dev = opaque;
+    uint8_t *p = dev->iseg + ISEG(health_counter);
+
+    stl_be_p(p, (ldl_be_p(p) + 1) & 0xffffff);
+    /* Not a virtual function but its parent resets the firmware. */
+    if (mlx5_health_dead(dev) && ++dev->dead_ticks == DEAD_TICKS) {
+        iseg_disable(dev);
+    }
+    if (mlx5_bus_master(dev)) {
+        mlx5_pages_balance(dev);
+    }
+    timer_mod(dev->health,
+              qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + HEALTH_NS);
 }
 
 static void iseg_write(Mlx5Device *dev, hwaddr addr, uint32_t value)
@@ -214,6 +234,7 @@ static uint64_t bar_read(void *opaque, hwaddr addr, unsigned size)
     if (addr + size > MLX5_ISEG_SIZE) {
         return 0;
     }
+    mlx5_health_show(dev);
     if (addr >= ISEG(internal_timer_h) && addr < ISEG(rsvd3)) {
         stq_be_p(dev->iseg + ISEG(internal_timer_h),
                  qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
@@ -344,8 +365,11 @@ void mlx5_reset_all(Mlx5Device *dev)
     g_hash_table_remove_all(dev->parked);
     mlx5_reset_objects(dev);
     mlx5_eq_reset(dev);
+    mlx5_pages_reset(dev);
     mlx5_caps_reset(dev);
     iseg_reset(dev);
+    dev->knob[MLX5_KNOB_SYNDROME] = 0;
+    dev->dead_ticks = 0;
     dev->nr_resets++;
     trace_mlx5_reset(dev->lid, dev->nr_resets);
 }
@@ -376,6 +400,7 @@ static void init_parts(Mlx5Device *dev)
     mlx5_srq_init(dev);
     mlx5_fault_init(dev);
     mlx5_bf_init(dev);
+    mlx5_pages_init(dev);
     mlx5_caps_reset(dev);
     dev->interrupt = timer_new_ns(QEMU_CLOCK_VIRTUAL, interrupt_timer, dev);
     dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
@@ -453,6 +478,7 @@ static void device_exit(PCIDevice *pci)
     mlx5_qp_exit(dev);
     mlx5_fault_exit(dev);
     mlx5_bf_exit(dev);
+    mlx5_pages_exit(dev);
     for (i = 0; i < ARRAY_SIZE(tables); i++) {
         mlx5_table_free(tables[i]);
     }
