@@ -18,6 +18,7 @@
  *   mlx5_send       the requester
  *   mlx5_order      what overtakes what in it, and its completions
  *   mlx5_recv       the responder
+ *   mlx5_flush      receives of queues in error
  *   mlx5_fault      page faults and their resumes
  *   mlx5_fabric     which adapter a LID belongs to
  *   mlx5_dma        every access to guest memory, and the check of each

@@ -3,22 +3,22 @@
  * Objects by number: their tables, whose they are, and what uses them.
  *
  * Numbers are given out round robin, so that one that was just freed does not
- * come back at once: whoever still uses it is found out, by us or the driver.
+ * come back at once: a use of the old object is noticed, here or in the driver.
  *
  * Every object that a command makes begins with struct Mlx5Obj.  It belongs to
- * the user context that the command named, or to the driver where that is 0.
- * Only its owner changes or destroys it, so the driver has to name the same
- * context then.  The driver may look at any object, and its own objects may use
- * any.  For a user context the objects of others do not exist, unless the driver
- * made them in the name of all contexts, as it does its completion event queues.
+ * the user context that the command named, or to the driver if that is 0.  Only
+ * its owner changes or destroys it, so the driver has to name the same context
+ * then.  The driver may look at any object, and its own objects may use any.
+ * For a user context the objects of others do not exist, unless the driver made
+ * them in the name of all contexts, as it does its completion event queues.
  *
  * An object counts those that use it, and is not destroyed before they are.  A
  * reset empties the tables in any order: an object without a number lives on
  * until its last user goes.
  *
- * What the guest makes takes memory of QEMU's, and most numbers may be given out
- * more often than there is memory for.  So all of it is charged to a quota, the
- * property "quota": what is too much fails with a status.
+ * What the guest creates takes QEMU's memory, and there are more numbers than
+ * memory for their objects.  All of it is charged to the property "quota"; what
+ * exceeds it fails with a status.
  */
 #include "mlx5.h"
 

@@ -40,7 +40,7 @@ static void qp_quiesce(Mlx5QP *qp)
     mlx5_send_reset(qp);
     qp->recv.active = false;
     timer_del(qp->timer);
-    mlx5_recv_flush_end(qp);
+    mlx5_flush_end(qp);
 }
 
 static void qp_free(void *opaque)
@@ -70,7 +70,7 @@ void mlx5_qp_error(Mlx5QP *qp, uint8_t event)
     mlx5_qp_set_state(qp, MLX5_QP_STATE_ERR);
     mlx5_fault_cancel(qp);
     mlx5_order_drop(qp);
-    mlx5_recv_flush(qp);
+    mlx5_flush_begin(qp);
     mlx5_send_kick(qp);
     if (event) {
         mlx5_event_qp(qp->dev, event, qp->qpn);
@@ -400,7 +400,7 @@ void mlx5_qp_init(Mlx5Device *dev)
     /* 0 and 1 are the management QPs, 2^16 is log_max_qp. */
     mlx5_table_init(&dev->qps, 0x40, 0xffff, mlx5_obj_put);
     QTAILQ_INIT(&dev->flushes);
-    dev->flush = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_recv_timer, dev);
+    dev->flush = timer_new_ns(QEMU_CLOCK_VIRTUAL, mlx5_flush_timer, dev);
 }
 
 void mlx5_qp_reset(Mlx5Device *dev)

@@ -113,11 +113,11 @@ struct Mlx5QP {
     bool flushed;                       /* it is in that list */
     QEMUTimer *umr_timer;
     QSIMPLEQ_HEAD(, Mlx5UmrWqe) umrs;
-    QSIMPLEQ_HEAD(, Mlx5Order) order;   /* of what was taken, completions due */
+    QSIMPLEQ_HEAD(, Mlx5Order) order;   /* taken WQEs, completions due */
     unsigned nr_order;
     GQueue reads;                       /* Mlx5Send: put aside, in order */
     unsigned nr_reads;
-    Mlx5Send *waiting;                  /* the last that was taken, for a fence */
+    Mlx5Send *waiting;                  /* the last one taken, for a fence */
     bool failing;                       /* one of .order has failed */
     Mlx5Send send;
     Mlx5Recv recv;
@@ -241,12 +241,18 @@ Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p);
 Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p);
 /* A whole datagram of p->len bytes; never waits. */
 void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p);
-/* In error: receives are completed, now and later until the end of that. */
-void mlx5_recv_flush(Mlx5QP *qp);
-void mlx5_recv_flush_end(Mlx5QP *qp);
-void mlx5_recv_timer(void *dev);
 /* RC: how long a sender waits after RNR, ns. */
 int64_t mlx5_recv_rnr_ns(Mlx5QP *qp);
+/* The next WQE of the QP's own receive queue; false: there is none. */
+bool mlx5_recv_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index);
+/* Completes the WQE of qp->recv. */
+void mlx5_recv_complete_bad(Mlx5QP *qp, uint8_t syndrome);
+
+/* ---- mlx5_flush ---- */
+/* In error: receives are completed, now and later until the end of that. */
+void mlx5_flush_begin(Mlx5QP *qp);
+void mlx5_flush_end(Mlx5QP *qp);
+void mlx5_flush_timer(void *dev);
 
 /* ---- mlx5_srq ---- */
 Mlx5SRQ *mlx5_srq_get(Mlx5Device *dev, uint32_t srqn);

@@ -11,12 +11,8 @@
 #include "trace.h"
 
 enum {
-    WQES_PER_FLUSH = 256,
-    QPS_PER_FLUSH = 64,
     PKEY_MASK = 0x7fff,
     PKEY_FULL = 0x8000,
-    FLUSH_MIN_NS = 1 * SCALE_MS,
-    FLUSH_MAX_NS = 256 * SCALE_MS,
 };
 
 /* Alike, no matter which memberships, of which one is to be a full one. */
@@ -50,7 +46,8 @@ Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
     }
     qp = mlx5_qp_get(dev, MLX5_PRM_GET(qpc, from->qpc, remote_qpn));
     if (!qp || mlx5_qp_type(qp) != mlx5_qp_type(from) ||
-        !listens(qp, from) || MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != from->qpn ||
+        !listens(qp, from) ||
+        MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != from->qpn ||
         !pkeys_match(from, qp)) {
         return NULL;
     }
@@ -102,7 +99,7 @@ static void complete_recv(Mlx5QP *qp, const Mlx5Packet *p, uint8_t opcode,
                  p->send->flags & MLX5_WQE_CTRL_SOLICITED);
 }
 
-static void complete_recv_error(Mlx5QP *qp, uint8_t syndrome)
+void mlx5_recv_complete_bad(Mlx5QP *qp, uint8_t syndrome)
 {
     Mlx5SRQ *srq = mlx5_srq_get(qp->dev, qp->recv.srqn);
     struct mlx5_cqe64 cqe = { };
@@ -119,7 +116,7 @@ static void complete_recv_error(Mlx5QP *qp, uint8_t syndrome)
 
 /* ---- receive WQEs ---- */
 
-static bool rq_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index)
+bool mlx5_recv_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index)
 {
     uint32_t count;
     uint16_t left;
@@ -169,7 +166,7 @@ static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
         return MLX5_ANSWER_INVALID;
     }
     taken = srq ? mlx5_srq_take(srq, wqe, &r->wqe_index)
-                : rq_take(qp, wqe, &r->wqe_index);
+                : mlx5_recv_take(qp, wqe, &r->wqe_index);
     if (!taken) {
         return MLX5_ANSWER_RNR;
     }
@@ -178,7 +175,7 @@ static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
     head = srq ? mlx5_srq_wqe_head(srq) : 0;
     len = srq ? srq->stride : MIN(qp->rq_stride, MLX5_MAX_WQE);
     if (!mlx5_wqe_parse_recv(&r->sgl, wqe + head, len - head)) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
+        mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
         mlx5_qp_error(qp, 0);
         return MLX5_ANSWER_OPERATION;
     }
@@ -233,7 +230,7 @@ static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
         mlx5_fault_raise(qp, MLX5_SIDE_RECV, &info, &missing);
         return MLX5_ANSWER_WAIT;
     }
-    complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+    mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
     mlx5_qp_error(qp, 0);
     return MLX5_ANSWER_OPERATION;
 }
@@ -331,7 +328,7 @@ Mlx5Answer mlx5_recv_send(Mlx5QP *qp, Mlx5Packet *p)
         return answer;
     }
     if (p->send->sgl.len > qp->recv.sgl.len) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
+        mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
         mlx5_qp_error(qp, 0);
         return MLX5_ANSWER_INVALID;
     }
@@ -491,7 +488,7 @@ static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
         return;
     }
     if (p->len + MLX5_GRH > qp->recv.sgl.len) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
+        mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
         mlx5_qp_error(qp, 0);
         return;
     }
@@ -504,7 +501,7 @@ static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
     /* Without a GRH its 40 bytes are left as they are. */
     for (uint64_t off = grh ? 0 : MLX5_GRH; q.len; ) {
         if (mlx5_work() - start > MLX5_WORK_WHOLE) {
-            complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+            mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
             mlx5_qp_error(qp, 0);
             return;
         }
@@ -546,7 +543,7 @@ void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p)
     }
 }
 
-/* ---- the end of a receive queue ---- */
+/* ---- a fault that ends badly ---- */
 
 void mlx5_recv_fault_failed(Mlx5QP *qp)
 {
@@ -559,81 +556,11 @@ void mlx5_recv_fault_failed(Mlx5QP *qp)
         from = NULL;
     }
     if (recv) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
+        mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
     }
     mlx5_qp_error(qp, recv ? 0 : MLX5_EVENT_TYPE_WQ_ACCESS_ERROR);
     if (from && from->send.active) {
         mlx5_send_fail(from, recv ? MLX5_CQE_SYNDROME_REMOTE_OP_ERR
                                   : MLX5_CQE_SYNDROME_REMOTE_ACCESS_ERR);
     }
-}
-
-/*
- * Every receive WQE of the QP's own queue comes back in error.  One that is
- * posted later rings no doorbell, so the records of all QPs in error are looked
- * at again: by one timer, a few QPs at a time, and half as often each time that
- * it finds nothing.  A guest that breaks a lot of them costs no more than one.
- */
-static bool flush_some(Mlx5QP *qp)
-{
-    uint8_t wqe[MLX5_MAX_WQE];
-    unsigned n;
-
-    qp->recv.srqn = 0;
-    for (n = 0; n < WQES_PER_FLUSH; n++) {
-        if (!rq_take(qp, wqe, &qp->recv.wqe_index)) {
-            break;
-        }
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    }
-    return n;
-}
-
-static void flush_soon(Mlx5Device *dev)
-{
-    dev->flush_ns = FLUSH_MIN_NS;
-    timer_mod_ns(dev->flush, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
-                 dev->flush_ns);
-}
-
-void mlx5_recv_flush(Mlx5QP *qp)
-{
-    if (qp->recv.active) {
-        complete_recv_error(qp, MLX5_CQE_SYNDROME_WR_FLUSH_ERR);
-    }
-    if (!qp->rq_entries || qp->flushed) {
-        return;
-    }
-    flush_some(qp);
-    qp->flushed = true;
-    QTAILQ_INSERT_HEAD(&qp->dev->flushes, qp, flush_entry);
-    flush_soon(qp->dev);
-}
-
-void mlx5_recv_flush_end(Mlx5QP *qp)
-{
-    if (qp->flushed) {
-        qp->flushed = false;
-        QTAILQ_REMOVE(&qp->dev->flushes, qp, flush_entry);
-    }
-}
-
-void mlx5_recv_timer(void *opaque)
-{
-    Mlx5Device *dev = opaque;
-    Mlx5QP *last = QTAILQ_LAST(&dev->flushes), *qp = NULL;
-    bool found = false;
-
-    if (!last || mlx5_bus_park(dev, dev->flush)) {
-        return;
-    }
-    for (unsigned n = 0; n < QPS_PER_FLUSH && qp != last; n++) {
-        qp = QTAILQ_FIRST(&dev->flushes);
-        QTAILQ_REMOVE(&dev->flushes, qp, flush_entry);
-        QTAILQ_INSERT_TAIL(&dev->flushes, qp, flush_entry);
-        found |= flush_some(qp);
-    }
-    dev->flush_ns = found ? FLUSH_MIN_NS : MIN(2 * dev->flush_ns, FLUSH_MAX_NS);
-    timer_mod_ns(dev->flush, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) +
-                 dev->flush_ns);
 }

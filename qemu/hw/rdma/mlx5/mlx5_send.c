@@ -2,12 +2,12 @@
 /*
  * The requester: takes WQEs off a send queue and sees them through.
  *
- * One WQE of a queue is in progress at a time; others are put aside until it is
- * their turn (mlx5_order.c).  A step moves up to MLX5_PIECE bytes and comes back
- * to the main loop, so that one QP's megabytes do not hold up another's UMR.
- * What stops a step is a local fault (the resume kicks), the peer's fault (the
- * knob fault-answer), no receive WQE (a timer) or silence (a timer, and an error
- * in the end).
+ * One WQE of a queue is in progress at a time; others are put aside for later
+ * (mlx5_order.c).  A step moves up to MLX5_PIECE bytes and comes back to the
+ * main loop, so that one QP's megabytes do not hold up another's UMR.  What
+ * stops a step is a local fault (the resume kicks), the peer's fault (see the
+ * knob fault-answer), no receive WQE (a timer) or silence (a timer, and an
+ * error in the end).
  */
 #include "mlx5_qp.h"
 #include "trace.h"
@@ -518,8 +518,8 @@ static bool parse(Mlx5QP *qp)
 }
 
 /*
- * The next WQE to work on, if it is anyone's turn, which leaves it active.
- * False: stop here.
+ * Begins the next WQE, of those that were put aside or of the queue.  False:
+ * there is none now, or it waits.
  */
 static bool turn(Mlx5QP *qp)
 {
