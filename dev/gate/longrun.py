@@ -51,7 +51,9 @@ def slow():
 def sanitized():
     os.environ["SANITIZE"] = "1"
     try:
-        return mlx5("check", "bare plain regress_vectors")
+        tally = mlx5("check", "bare plain regress_vectors")
+        tally.merge(command("mlx5/bare/fuzz.py", "600")())
+        return tally
     finally:
         del os.environ["SANITIZE"]
 
