@@ -9,6 +9,7 @@ import struct
 from layout import Layout
 from qtest import BAR, MSIX, PAGE, TEST_BAR
 
+DEVCTL, FLR = 0x68, 1 << 15     # of the PCI Express capability
 SLOT_BYTES, BOX, BOX_STRIDE, MAX_BOXES = 64, 512, 1024, 40
 OWNER_HW = 1
 OK, INT_ERR, BAD_OP, BAD_PARAM, BAD_RES, LIM, BAD_RES_STATE, NO_RES = 0, 1, 2, 3, 5, 8, 9, 0xf
@@ -68,6 +69,11 @@ class Adapter:
 
     def master(self, on):
         self.machine.config(self.slot, 4, 6 if on else 2, 2)
+
+    def reset(self):
+        """Of the function (FLR)."""
+        self.machine.config(self.slot, DEVCTL, FLR, 2)
+        self.places()
 
     def set_queue(self):
         self.register(0x10, self.queue >> 32)

@@ -28,7 +28,6 @@ from qtest import MEMORY, PAGE, Died, Machine     # noqa: E402
 ACTIONS = 4000
 SLOW = 20               # seconds for a request are a hang: work is bounded
 MEANT = ("DMA check:",)     # a mad driver is reported, too
-DEVCTL, FLR = 0x68, 1 << 15
 EDGES = (0, 1, 2, 3, 7, 8, 63, 64, 0xff, 0xfff, 0x1000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
          (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 LIFE = ("ENABLE_HCA", "DISABLE_HCA", "TEARDOWN_HCA", "INIT_HCA")
@@ -384,8 +383,7 @@ class Fuzzer:
         self.fresh(self.any_dev())
 
     def fresh(self, dev):
-        self.machine.config(dev.slot, DEVCTL, FLR, 2)
-        dev.places()
+        dev.reset()
         self.machine.store(dev.test + 0x10, 3, 8)       # plugged in, if it was not
         self.begin(dev)
 

@@ -3,11 +3,11 @@
 goes on, as the driver must expect."""
 import struct
 
-from adapter import (OK, OWNER_HW, REQ, REQ_ERR, RESP_ERR, RETRIES, WRITE, CompletionQueue, Key,
-                     QueuePair, data, remote)
+from adapter import (DEVCTL, OK, OWNER_HW, REQ, REQ_ERR, RESP_ERR, RETRIES, WRITE,
+                     CompletionQueue, Key, QueuePair, data, remote)
 from bench import Bench
 
-MS, DEVCTL, FLR = 10 ** 6, 0x68, 1 << 15
+MS = 10 ** 6
 DEVSTA, TRPND = DEVCTL + 2, 1 << 5
 
 
@@ -30,10 +30,6 @@ class Bus(Bench):
         """And nothing is under way any more."""
         self.dev.master(False)
         self.machine.step(MS)
-
-    def reset(self):
-        self.machine.config(self.dev.slot, DEVCTL, FLR, 2)
-        self.dev.places()
 
     def write_without_bus(self):
         self.qp.connect(self.qp.number)
@@ -70,7 +66,7 @@ class Bus(Bench):
 
     def test_nothing_goes_on_after_a_reset(self):
         self.write_without_bus()
-        self.reset()
+        self.dev.reset()
         self.assert_written(False)
 
     def test_it_goes_on_although_the_driver_gave_it_up(self):
@@ -96,7 +92,7 @@ class Bus(Bench):
 
     def test_a_queue_that_went_meanwhile_is_left_alone(self):
         self.write_without_bus()
-        self.reset()
+        self.dev.reset()
         self.dev.set_queue()
         self.dev.start()
         self.assert_written(False)
@@ -115,7 +111,7 @@ class Bus(Bench):
 
     def test_no_command_is_answered_after_a_reset(self):
         self.command_without_bus()
-        self.reset()
+        self.dev.reset()
         self.machine.step(MS)
         self.assertEqual(self.machine.read(self.dev.queue + 63, 1)[0] & OWNER_HW, OWNER_HW)
 

@@ -67,7 +67,7 @@ class Memory(Bench):
 
     def test_a_reset_gives_all_of_it_back(self):
         self.until_refused(lambda: Key(self.dev, start=0, pages=self.dev.queue), 20000)
-        self.dev.command("DISABLE_HCA")
+        self.dev.reset()
         self.assertEqual(self.used(), 0)
 
 

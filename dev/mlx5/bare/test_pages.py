@@ -105,7 +105,7 @@ class Pages(Bench):
 
     def test_a_reset_forgets_them(self):
         self.dev.start()
-        self.dev.command("ENABLE_HCA")
+        self.dev.reset()
         self.assertEqual(self.held(), 0)
 
 

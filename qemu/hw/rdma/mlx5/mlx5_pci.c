@@ -193,7 +193,7 @@ static void iseg_health_tick(void *opaque)
     stl_be_p(p, (ldl_be_p(p) + 1) & 0xffffff);
     /* Not a virtual function but its parent resets the firmware. */
     if (mlx5_health_dead(dev) && ++dev->dead_ticks == DEAD_TICKS) {
-        iseg_disable(dev);
+        firmware_reset(dev);
     }
     if (mlx5_bus_master(dev)) {
         mlx5_pages_balance(dev);
