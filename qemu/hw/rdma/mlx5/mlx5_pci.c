@@ -192,7 +192,8 @@ static void iseg_health_tick(void *opaque)
 
     stl_be_p(p, (ldl_be_p(p) + 1) & 0xffffff);
     /* Not a virtual function but its parent resets the firmware. */
-    if (mlx5_health_dead(dev) && ++dev->dead_ticks == DEAD_TICKS) {
+    dev->dead_ticks = mlx5_health_dead(dev) ? dev->dead_ticks + 1 : 0;
+    if (dev->dead_ticks == DEAD_TICKS) {
         firmware_reset(dev);
     }
     if (mlx5_bus_master(dev)) {
