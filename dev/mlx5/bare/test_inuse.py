@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is in use is not destroyed, and is as soon as it is not used any more."""
-from adapter import BAD_RES_STATE, OK, CompletionQueue, EventQueue, Key, QueuePair, pas
+from adapter import (BAD_PARAM, BAD_RES_STATE, NO_RES, OK, CompletionQueue, EventQueue, Key,
+                     QueuePair, pas)
 from bench import Bench
 
 XRC = 3
@@ -106,12 +107,18 @@ class InUse(Bench):
         self.goes("DESTROY_CQ", cqn=cq.number)
         self.goes("DESTROY_EQ", eq_number=eq.number)
 
-    def test_a_user_context_by_any_object(self):
+    def test_a_user_context_goes_with_its_last_object(self):
+        """The driver destroys it before: its number is valid, and no other's, until then."""
         uid = self.dev.command("CREATE_UCTX")["uid"]
-        pd = self.dev.command("ALLOC_PD", uid=uid)["pd"]
-        self.kept("DESTROY_UCTX", uid=uid)
-        self.goes("DEALLOC_PD", uid=uid, pd=pd)
+        pds = [self.dev.command("ALLOC_PD", uid=uid)["pd"] for _ in range(2)]
         self.goes("DESTROY_UCTX", uid=uid)
+        others = [self.dev.command("CREATE_UCTX")["uid"] for _ in range(254)]
+        self.assertNotIn(uid, others)
+        self.goes("DEALLOC_PD", uid=uid, pd=pds[0])
+        self.assertEqual(self.dev.status("CREATE_UCTX"), NO_RES)
+        self.goes("DEALLOC_PD", uid=uid, pd=pds[1])
+        self.assertEqual(self.dev.status("ALLOC_PD", uid=uid), BAD_PARAM)
+        self.assertEqual(self.dev.command("CREATE_UCTX")["uid"], uid)
 
     def test_nothing_is_in_use_after_a_teardown(self):
         """Event queues outlive it: the doorbell page of one is no more in a table."""

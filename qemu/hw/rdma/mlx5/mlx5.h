@@ -151,6 +151,7 @@ struct Mlx5Obj {
     int64_t charged;                    /* bytes of the quota */
     uint16_t uid;                       /* its user context; 0: the driver */
     unsigned refs;                      /* its number, and each user */
+    uint32_t dying;                     /* a user context's number, or 0 */
     GDestroyNotify destroy;
     Mlx5Obj *uses[8];                   /* what it uses, as long as it is */
     unsigned nr_uses;

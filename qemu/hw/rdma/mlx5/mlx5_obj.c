@@ -131,7 +131,12 @@ void mlx5_obj_put(void *opaque)
         return;
     }
     while (obj->nr_uses) {
-        mlx5_obj_put(obj->uses[--obj->nr_uses]);
+        Mlx5Obj *used = obj->uses[--obj->nr_uses];
+
+        if (used->dying && used->refs == 2) {
+            mlx5_table_del(&obj->dev->uctxs, used->dying);
+        }
+        mlx5_obj_put(used);
     }
     mlx5_charge(obj->dev, -obj->charged);
     obj->destroy(obj);
