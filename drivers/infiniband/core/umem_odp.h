@@ -41,7 +41,8 @@ struct ib_odp_run {
  * @found: how many are there as the device wants to access them, up to the first that is not
  * @flags: enum ib_odp_fault_flags
  * @look: nothing is faulted in: all that is needed must be mapped already
- * @copies: it collided, perhaps because it had pages copied for the write
+ * @many: the needed pages are in more than one mapping
+ * @copies: it collided, perhaps because it had pages of them copied for the write
  * @present: of the pages ahead, what is mapped already is taken along and nothing is
  *	faulted in
  */
@@ -51,6 +52,7 @@ struct ib_odp_fault {
 	unsigned int found;
 	unsigned int flags;
 	bool look;
+	bool many;
 	bool copies;
 	bool present;
 };

@@ -84,6 +84,7 @@ static int fault_check(struct ib_odp_fault *fault, struct mm_struct *mm)
 	struct vm_area_struct *vma;
 
 	for_each_vma_range(vmi, vma, hmm->end) {
+		fault->many |= vma->vm_end < needed_end;
 		switch (hmm_vma_use(vma, fault->flags & IB_ODP_FAULT_WRITE)) {
 		case HMM_VMA_PROMPT:
 			break;
@@ -137,7 +138,8 @@ static int fault_bring(struct ib_odp_fault *fault)
 
 	ret = fault_range(fault, 0, fault->needed, fault->look ? 0 : need);
 	if (ret) {
-		fault->copies |= ret == -EBUSY && fault->flags & IB_ODP_FAULT_WRITE;
+		fault->copies |= ret == -EBUSY && fault->many &&
+				 fault->flags & IB_ODP_FAULT_WRITE;
 		return ret;
 	}
 	ret = fault_range(fault, fault->needed, fault_pages(fault), fault->present ? 0 : need);
