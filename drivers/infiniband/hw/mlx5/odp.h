@@ -266,7 +266,7 @@ void mlx5_odp_answer(struct mlx5_odp_fault *fault, int ret);
  * @va: address in it
  * @length: bytes wanted from there on; 0: the device cannot tell
  * @before: bytes in front of @va that the device expects to need as well
- * @after: and behind the @length bytes
+ * @after: bytes behind the wanted ones that it expects to need as well
  * @packet: bytes of the packet at hand
  * @last: an answer is expected
  */

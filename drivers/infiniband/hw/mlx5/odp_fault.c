@@ -493,8 +493,7 @@ static int odp_handle_rdma(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault 
 static void odp_handle_expected(struct mlx5_ib_dev *dev, const struct mlx5_odp_fault *fault,
 				struct mlx5_odp_fill *fill)
 {
-	unsigned int flags = ODP_MAYBE_WRITE | ODP_WHOLE_PAGES | IB_ODP_FAULT_PRESENT |
-			     IB_ODP_FAULT_PROMPT;
+	unsigned int flags = ODP_MAYBE_WRITE | ODP_WHOLE_PAGES | IB_ODP_FAULT_PRESENT;
 	u64 end = fault->va + fault->length;
 	u64 before = min_t(u64, fault->before, fault->va);
 	u64 after = min_t(u64, fault->after, -end);

@@ -129,28 +129,23 @@ static struct odp_kept_key *odp_kept_next(struct mlx5_odp_pool *pool)
 	return kept;
 }
 
-static void odp_keep_key(struct mlx5_odp_pool *pool, struct odp_kept_key *kept)
-{
-	spin_lock(&pool->lock);
-	list_add_tail(&kept->entry, &pool->kept);
-	queue_delayed_work(system_unbound_wq, &pool->kept_work, ODP_KEPT_PERIOD);
-	spin_unlock(&pool->lock);
-}
-
 static void odp_kept_work(struct work_struct *work)
 {
 	struct mlx5_odp_pool *pool = container_of(to_delayed_work(work), struct mlx5_odp_pool,
 						  kept_work);
 	unsigned int tries = ODP_KEPT_TRIES;
 	struct odp_kept_key *kept;
+	LIST_HEAD(failed);
 
 	while (tries-- && (kept = odp_kept_next(pool))) {
 		if (mlx5_core_destroy_mkey(pool->dev->mdev, kept->key))
-			odp_keep_key(pool, kept);
+			list_add_tail(&kept->entry, &failed);
 		else
 			kfree(kept);
 	}
+	/* Behind those whose turn did not come. */
 	spin_lock(&pool->lock);
+	list_splice_tail(&failed, &pool->kept);
 	if (!list_empty(&pool->kept))
 		queue_delayed_work(system_unbound_wq, &pool->kept_work, ODP_KEPT_PERIOD);
 	spin_unlock(&pool->lock);
@@ -167,6 +162,7 @@ static void odp_kept_work(struct work_struct *work)
  */
 void mlx5_odp_key_destroy(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey)
 {
+	struct mlx5_odp_pool *pool = dev->odp_pf_eq.key_pool;
 	struct odp_kept_key *kept;
 
 	if (!mlx5r_umr_destroy_mkey(dev, mmkey))
@@ -174,7 +170,10 @@ void mlx5_odp_key_destroy(struct mlx5_ib_dev *dev, struct mlx5_ib_mkey *mmkey)
 	/* For each of them its owner has a window, and pays for that. */
 	kept = kmalloc(sizeof(*kept), GFP_KERNEL | __GFP_NOFAIL);
 	kept->key = mmkey->key;
-	odp_keep_key(dev->odp_pf_eq.key_pool, kept);
+	spin_lock(&pool->lock);
+	list_add_tail(&kept->entry, &pool->kept);
+	queue_delayed_work(system_unbound_wq, &pool->kept_work, ODP_KEPT_PERIOD);
+	spin_unlock(&pool->lock);
 }
 
 /**
