@@ -44,7 +44,7 @@ class Layout:
             elif word:
                 name = word
             elif size is not None:
-                # Open arrays, and those whose size has a name: nothing here is after them.
+                # An open array, or one whose size has a name: it is the last field, so 0 will do.
                 count *= int(size, 0) if size[:1].isdigit() else 0
             elif mark == ";":
                 width *= count

@@ -23,7 +23,7 @@ fence() {
 	echo "$address $(($(ctl get cmd-errors) - refused))" >>/tmp/provoked
 }
 
-# A program leaves a completion queue behind, and the adapter keeps it.
+# A program ends with a completion queue, which the adapter refuses to destroy.
 leave() {
 	ctl set fail-status 9
 	ctl set fail-opcode 0x401

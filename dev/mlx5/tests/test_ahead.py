@@ -38,8 +38,7 @@ class Ahead(unittest.TestCase):
         self.assertEqual(self.dst[page * PAGE:(page + 1) * PAGE], self.src[:])
 
     def held(self):
-        return sum(1 for nr in range(PAGES) if
-                   self.adapter.translation(self.dmr.rkey, self.dst.address, nr * PAGE)[1])
+        return len(self.pages_held())
 
     def cost(self, pages):
         before = self.faults()

@@ -267,7 +267,7 @@ struct Mlx5Device {
 
     MemoryRegion bar, msix_bar, test;
     uint8_t iseg[MLX5_ISEG_SIZE];
-    QEMUTimer *health, *disable, *drain;
+    QEMUTimer *health, *drain;
     QEMUTimer *interrupt;               /* raises vectors */
     uint32_t vectors;                   /* a bit each, not yet raised */
     uint64_t test_scratch;              /* survives a reset */

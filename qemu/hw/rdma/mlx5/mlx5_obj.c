@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Objects by number: their tables, whose they are, and what uses them.
+ * Objects by number: their tables, their owners, and their users.
  *
  * Numbers are given out round robin, so that one that was just freed does not
  * come back at once: a use of the old object is noticed, here or in the driver.

@@ -150,7 +150,6 @@ static void iseg_reset(Mlx5Device *dev)
 {
     uint8_t *p = dev->iseg;
 
-    timer_del(dev->disable);
     memset(p, 0, sizeof(dev->iseg));
     stl_be_p(p + ISEG(fw_rev), FW_MINOR << 16 | FW_MAJOR);
     stl_be_p(p + ISEG(cmdif_rev_fw_sub), CMD_IF_REV << 16 | FW_SUBMINOR);
@@ -163,9 +162,8 @@ static void iseg_reset(Mlx5Device *dev)
  * The driver gave it up.  What is inside stays: no header says that it goes by
  * this alone, and a reset is what ends it for certain.
  */
-static void iseg_disable(void *opaque)
+static void iseg_disable(Mlx5Device *dev)
 {
-    Mlx5Device *dev = opaque;
     uint8_t *p = dev->iseg + ISEG(cmdq_addr_l_sz);
 
     stl_be_p(p, ldl_be_p(p) |
@@ -213,7 +211,7 @@ static void iseg_write(Mlx5Device *dev, hwaddr addr, uint32_t value)
         /* The driver stores zeros over the shape and reads it next time. */
         stl_be_p(dev->iseg + addr, (value & CMDQ_ADDR_LOW) | CMDQ_SHAPE);
         if (extract32(value, MLX5_NIC_IFC_OFFSET, 3)) {
-            timer_mod(dev->disable, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL));
+            iseg_disable(dev);
         }
         break;
     case ISEG(cmd_dbell):
@@ -404,7 +402,6 @@ static void init_parts(Mlx5Device *dev)
     mlx5_pages_init(dev);
     mlx5_caps_reset(dev);
     dev->interrupt = timer_new_ns(QEMU_CLOCK_VIRTUAL, interrupt_timer, dev);
-    dev->disable = timer_new_ns(QEMU_CLOCK_VIRTUAL, iseg_disable, dev);
     dev->drain = timer_new_ns(QEMU_CLOCK_VIRTUAL, drained, dev);
     iseg_reset(dev);
     dev->dma_pages = g_hash_table_new(NULL, NULL);
@@ -484,7 +481,6 @@ static void device_exit(PCIDevice *pci)
         mlx5_table_free(tables[i]);
     }
     timer_free(dev->health);
-    timer_free(dev->disable);
     timer_free(dev->drain);
     timer_free(dev->interrupt);
     g_hash_table_destroy(dev->dma_pages);

@@ -13,9 +13,9 @@
  *   0x038, 0x050, 0x058, 0x060     the oracle's last violation: kind (1 read,
  *                                  2 write, 3 and 4 the same against the
  *                                  mapping's direction, 5 by a translation that
- *                                  nobody wrote, 6 a page of the firmware's
- *                                  with other contents), address, key, virtual
- *                                  address
+ *                                  nobody wrote, 6 a page that was lent to the
+ *                                  firmware and overwritten), address, key,
+ *                                  virtual address
  *   0x068, 0x070, 0x078          a key, an index, and that key's 8 bytes of
  *                                  translations there (0 where it has none)
  *   0x080  1: page faults are of the memory scheme
