@@ -2,6 +2,7 @@
 """The guest's initramfs: our PID 1, compiled here, and what it is to do."""
 import hashlib
 import os
+import secrets
 import subprocess
 
 from lib.common import fail, ROOT
@@ -26,7 +27,8 @@ def init_binary():
             digest.update(file.read())
     binary = os.path.join(cache(), f"init-{digest.hexdigest()[:16]}")
     if not os.path.exists(binary):
-        tmp = f"{binary}.{os.getpid()}"
+        # Several machines may start at once, in threads of one process.
+        tmp = f"{binary}.{secrets.token_hex(3)}"
         done = subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror",
                                "-o", tmp, *paths])
         if done.returncode:

@@ -341,9 +341,10 @@ def accel_for(kernel):
     if not os.path.exists(cache):
         note("probing /dev/kvm (once a boot of this machine)")
         result = boot(kernel, "exit 42", {"timeout": 10, "quiet": True, "name": "probe"}, "kvm")
-        with open(cache + f".{os.getpid()}", "w") as file:
+        tmp = f"{cache}.{secrets.token_hex(3)}"
+        with open(tmp, "w") as file:
             file.write("kvm" if result.status == 42 else "tcg,thread=multi")
-        os.rename(cache + f".{os.getpid()}", cache)
+        os.rename(tmp, cache)
     with open(cache) as file:
         return file.read().strip()
 
