@@ -137,7 +137,7 @@ static int deregister(FIXTURE_DATA(child) *self, uint32_t driver)
 
 static int deregister_childs(FIXTURE_DATA(child) *self)
 {
-	bool rxe = !strncmp(ibv_get_device_name(self->dev.ctx->device), "rxe", 3);
+	bool rxe = odp_is_rxe(self->dev.ctx);
 
 	return deregister(self, rxe ? RDMA_DRIVER_RXE : RDMA_DRIVER_MLX5);
 }

@@ -338,7 +338,7 @@ int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 	return ret ? -ret : (int)wc.status;
 }
 
-static bool odp_is_rxe(struct ibv_context *ctx)
+bool odp_is_rxe(struct ibv_context *ctx)
 {
 	return !strncmp(ibv_get_device_name(ctx->device), "rxe", 3);
 }

@@ -67,6 +67,8 @@ int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 int odp_advise(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
 	       struct ibv_sge *sge, int nr);
 
+bool odp_is_rxe(struct ibv_context *ctx);
+
 /* What of ibv_destroy_qp() is the kernel's. */
 int odp_destroy_qp(struct ibv_qp *qp);
 
