@@ -18,6 +18,7 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <linux/highmem.h>
+#include <linux/libnvdimm.h>
 #include <linux/overflow.h>
 #include <rdma/ib_umem_odp.h>
 #include <rdma/restrack.h>
@@ -57,10 +58,12 @@ int rxe_odp_init_user(struct rxe_dev *rxe, u64 start, u64 length, int access,
 {
 	struct ib_umem_odp *odp;
 
-	/* Whether a page is persistent is not known before it is there. */
-	if (access & IB_ACCESS_FLUSH_PERSISTENT)
-		return -EOPNOTSUPP;
-	odp = ib_umem_odp_get(&rxe->ib_dev, start, length, access, NULL);
+	if (start || length != U64_MAX)
+		odp = ib_umem_odp_get(&rxe->ib_dev, start, length, access, NULL);
+	else if (!mr->ibmr.iova)
+		odp = ib_umem_odp_get_implicit(&rxe->ib_dev, access, NULL);
+	else
+		odp = ERR_PTR(-EINVAL);
 	if (IS_ERR(odp))
 		return PTR_ERR(odp);
 
@@ -142,6 +145,74 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length
 		flags = IB_ODP_FAULT_PART;
 		addr += done;
 		data += done;
+	}
+	return 0;
+}
+
+/* Write back what caches have of a page; -EINVAL if it is lost with the power. */
+static int rxe_odp_flush_page(struct page *page, unsigned int offset, unsigned int bytes)
+{
+	u8 *va;
+
+	if (!is_pmem_page(page))
+		return -EINVAL;
+	va = kmap_local_page(page);
+	arch_wb_cache_pmem(va + offset, bytes);
+	kunmap_local(va);
+	return 0;
+}
+
+/* The part of [addr, end) that is in the chunk of addr; returns its length. */
+static int rxe_odp_flush_chunk(struct ib_umem_odp *odp, unsigned long addr, unsigned long end,
+			       unsigned int flags)
+{
+	unsigned long start = addr;
+	struct ib_odp_chunk *chunk;
+	unsigned int bytes;
+	int ret = 0;
+
+	end = min(end, ib_umem_odp_chunk_end(odp, addr));
+	chunk = rxe_odp_fault(odp, addr, end, flags);
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
+	for (; addr < end && !ret; addr += bytes) {
+		bytes = min(end - addr, PAGE_SIZE - offset_in_page(addr));
+		ret = rxe_odp_flush_page(ib_odp_chunk_page(chunk, addr), offset_in_page(addr),
+					 bytes);
+	}
+	ib_odp_chunk_unlock(chunk);
+	return ret ?: end - start;
+}
+
+/**
+ * rxe_odp_flush() - make memory persistent
+ * @mr: a paged region
+ * @iova: where, in the region
+ * @length: bytes
+ *
+ * Whether a page is persistent is not known before it is there, and it may be another one
+ * each time. So it is looked at here and not at registration. A hole of a file reads as a
+ * page of zeros, which is not persistent: it is allocated.
+ *
+ * Context: sleeps.
+ * Return: 0; -EINVAL if some of it is no persistent memory; otherwise as of a fault.
+ */
+int rxe_odp_flush(struct rxe_mr *mr, u64 iova, u64 length)
+{
+	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
+	unsigned int write = mr->umem->writable ? IB_ODP_FAULT_WRITE : 0;
+	unsigned long addr = rxe_odp_address(mr, iova);
+	unsigned long end = addr + length;
+	int done;
+
+	while (addr < end) {
+		done = rxe_odp_flush_chunk(odp, addr, end, 0);
+		if (done == -EINVAL && write)
+			done = rxe_odp_flush_chunk(odp, addr, end, write);
+		if (done < 0)
+			return done;
+		addr += done;
+		cond_resched();
 	}
 	return 0;
 }
@@ -314,14 +385,16 @@ int rxe_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
 
 int rxe_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 {
+	struct rxe_mr *mr = to_rmr(ibmr);
 	struct nlattr *table;
 
-	if (!rxe_mr_is_odp(to_rmr(ibmr)))
+	if (!rxe_mr_is_odp(mr))
 		return 0;
 	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!table)
 		return -EMSGSIZE;
-	if (rdma_nl_put_driver_string(msg, "odp", "explicit")) {
+	if (rdma_nl_put_driver_string(msg, "odp", to_ib_umem_odp(mr->umem)->implicit ?
+						  "implicit" : "explicit")) {
 		nla_nest_cancel(msg, table);
 		return -EMSGSIZE;
 	}

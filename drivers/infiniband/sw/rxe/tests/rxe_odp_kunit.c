@@ -92,9 +92,9 @@ static void copies_stay_inside_of_the_region(struct kunit *test)
 	struct test_rxe *tr = test_register(test, PROT_READ | PROT_WRITE,
 					    IB_ACCESS_LOCAL_WRITE);
 
-	KUNIT_EXPECT_NE(test, 0, rxe_mr_copy(&tr->mr, TEST_IOVA - 1, tr->in, 1,
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, TEST_IOVA - 1, tr->in, 1,
 					     RXE_FROM_MR_OBJ));
-	KUNIT_EXPECT_NE(test, 0, rxe_mr_copy(&tr->mr, TEST_IOVA + TEST_SIZE - 1, tr->in,
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, TEST_IOVA + TEST_SIZE - 1, tr->in,
 					     2, RXE_FROM_MR_OBJ));
 	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&tr->mr, TEST_IOVA + TEST_SIZE, tr->in, 0,
 					     RXE_FROM_MR_OBJ));
@@ -167,16 +167,59 @@ static void bad_atomics_are_refused(struct kunit *test)
 	ib_umem_release(tr->mr.umem);
 }
 
-static void persistent_flush_is_refused(struct kunit *test)
+static void memory_that_is_lost_with_the_power_is_not_flushed(struct kunit *test)
 {
-	struct test_rxe *tr = test_register(test, PROT_READ, 0);
-	struct rxe_mr mr = {};
+	struct test_rxe *tr = test_register(test, PROT_READ | PROT_WRITE,
+					    IB_ACCESS_LOCAL_WRITE | IB_ACCESS_FLUSH_PERSISTENT);
 
-	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-			rxe_odp_init_user(&tr->rxe, tr->addr, TEST_SIZE,
-					  IB_ACCESS_ON_DEMAND | IB_ACCESS_FLUSH_PERSISTENT,
-					  &mr));
-	KUNIT_EXPECT_NULL(test, mr.umem);
+	KUNIT_EXPECT_EQ(test, -EINVAL, rxe_flush_pmem_iova(&tr->mr, TEST_IOVA, 8));
+	KUNIT_EXPECT_EQ(test, -EINVAL, rxe_flush_pmem_iova(&tr->mr, TEST_IOVA, TEST_SIZE + 1));
+	KUNIT_EXPECT_EQ(test, 0, rxe_flush_pmem_iova(&tr->mr, TEST_IOVA, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(tr->addr, TEST_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_flush_pmem_iova(&tr->mr, TEST_IOVA, 8));
+	ib_umem_release(tr->mr.umem);
+}
+
+/* Of a region of 4 GiB and a page only the first page is there. */
+static void regress_flush_goes_beyond_4_gib(struct kunit *test)
+{
+	struct rxe_mr_page pages[2] = { { .page = ZERO_PAGE(0) } };
+	struct rxe_mr mr = {
+		.ibmr = { .type = IB_MR_TYPE_MEM_REG, .length = SZ_4G + PAGE_SIZE },
+		.page_info = pages,
+		.page_shift = PAGE_SHIFT,
+		.page_mask = PAGE_MASK,
+		.nbuf = (SZ_4G >> PAGE_SHIFT) + 1,
+	};
+
+	mr.ibmr.page_size = PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, rxe_flush_pmem_iova(&mr, 0, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_flush_pmem_iova(&mr, 0, SZ_4G + PAGE_SIZE));
+}
+
+static void implicit_region_is_the_users_addresses(struct kunit *test)
+{
+	struct test_rxe *tr = test->priv;
+
+	tr->addr = kunit_vm_mmap(test, NULL, 0, TEST_SIZE, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_FALSE(test, !tr->addr || IS_ERR_VALUE(tr->addr));
+	tr->mr.ibmr.iova = PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EINVAL, rxe_odp_init_user(&tr->rxe, 0, U64_MAX,
+							 IB_ACCESS_ON_DEMAND, &tr->mr));
+	tr->mr.ibmr.iova = 0;
+	KUNIT_ASSERT_EQ(test, 0, rxe_odp_init_user(&tr->rxe, 0, U64_MAX, IB_ACCESS_ON_DEMAND |
+						   IB_ACCESS_LOCAL_WRITE, &tr->mr));
+	tr->mr.ibmr.length = U64_MAX;
+	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&tr->mr, tr->addr, tr->out, 8, RXE_TO_MR_OBJ));
+	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&tr->mr, tr->addr, tr->in, 8, RXE_FROM_MR_OBJ));
+	KUNIT_EXPECT_MEMEQ(test, tr->out, tr->in, 8);
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, TASK_SIZE - 1, tr->in, 2,
+						   RXE_FROM_MR_OBJ));
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, PAGE_OFFSET, tr->in, 2,
+						   RXE_FROM_MR_OBJ));
+	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, U64_MAX, tr->in, 1,
+						   RXE_FROM_MR_OBJ));
 	ib_umem_release(tr->mr.umem);
 }
 
@@ -199,7 +242,9 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(regress_copy_that_wraps_is_no_success),
 	KUNIT_CASE(atomics_change_the_users_word),
 	KUNIT_CASE(bad_atomics_are_refused),
-	KUNIT_CASE(persistent_flush_is_refused),
+	KUNIT_CASE(memory_that_is_lost_with_the_power_is_not_flushed),
+	KUNIT_CASE(regress_flush_goes_beyond_4_gib),
+	KUNIT_CASE(implicit_region_is_the_users_addresses),
 	KUNIT_CASE(regress_region_without_a_umem_is_not_paged),
 	{}
 };
