@@ -10,7 +10,7 @@ D := dev
 export PINLESS_CMD := $(value CMD)
 export PINLESS_ALLOW := $(value ALLOW)
 unexport CMD ALLOW
-export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES APPEND TIMEOUT V T ACCEL BUILD TIER
+export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES PMEM APPEND TIMEOUT V T ACCEL BUILD TIER
 export KMEMLEAK REPEAT
 
 .PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long \
@@ -37,7 +37,7 @@ qemu:
 	@$(D)/machine/qemu
 
 ## make vm CMD='...' [CONFIG=x MEM=1G SMP=2 DEV=rxe SWAP=1G FAKENUMA=2
-##         HUGEPAGES=n APPEND=... TIMEOUT=s ALLOW=regex]
+##         HUGEPAGES=n PMEM=128M APPEND=... TIMEOUT=s ALLOW=regex]
 ##                              run CMD in a VM on this machine's user space
 vm:
 	@$(D)/machine/run $(or $(CONFIG),demo)

@@ -2,8 +2,8 @@
 """The paging half of the benchmark: the mlx5 drivers of stock and ours on the same
 adapter of QEMU with the same delays, under the same program (odp/).
 
-Two boots a tree, both with a clock that counts instructions: "one" has one vCPU,
-"two" has two, which take turns. A time is then the instructions of the guest
+Three boots a tree, with a clock that counts instructions: "one" has one vCPU, "two" has
+two, which take turns, and "small" has little memory and a place to swap. A time is then the instructions of the guest
 and its waits for the device, and does not depend on the host.
 """
 import concurrent.futures
@@ -22,8 +22,9 @@ OUT = os.path.join(report.OUT, "odp")
 PACKAGES = ("libibverbs-dev", "ibverbs-providers")
 # What each boot measures, in this order.
 BOOTS = {"one": ("registration", "deregistration", "faults", "crowd", "traffic", "invalidation"),
-         "two": ("threads", "storm", "chunks")}
-CPUS = {"one": 1, "two": 2}
+         "two": ("threads", "storm", "chunks"), "small": ("aging",)}
+MACHINES = {"one": {"smp": 1, "mem": "6G"}, "two": {"smp": 2, "mem": "6G"},
+            "small": {"smp": 1, "mem": "512M", "swap": "2G"}}
 # Clearing pages with string instructions would count, and take, one instruction a byte.
 APPEND = "nokaslr clearcpuid=erms,fsrm,rep_good"
 
@@ -46,8 +47,8 @@ def script(program, parts):
 
 
 def boot(side, name, program, parts):
-    opts = {"name": f"bench-odp-{side}-{name}", "dev": "mlx5", "mem": "6G", "quiet": True,
-            "smp": CPUS[name], "append": APPEND, "qemu_args": list(report.COUNTING)}
+    opts = {"name": f"bench-odp-{side}-{name}", "dev": "mlx5", "quiet": True,
+            "append": APPEND, "qemu_args": list(report.COUNTING), **MACHINES[name]}
     values = report.results(f"{side}, paging, {name}",
                             vm.boot(vm.image(report.SIDES[side]), script(program, parts),
                                     opts, "tcg,thread=single"))

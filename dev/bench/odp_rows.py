@@ -185,6 +185,20 @@ def storm():
     yield Row("  over quiet", "ratio", ratio(loud, quiet), **bound(3))
 
 
+def aging():
+    """Memory that only the device uses, on a machine that is short of it."""
+    def count(name):
+        return lambda side: side["small"][f"aging.{name}"]
+
+    swapped, faults = (ratio(count(f"used.{name}"), count("used.reads"))
+                       for name in ("swapped", "faults"))
+    yield Row("device faults a read of a page of its hot quarter", "faults", faults,
+              target=faults, says="<= stock")
+    yield Row("pages swapped in a read", "pages", swapped, target=swapped, says="<= stock")
+    yield Row("time of all", "s", count("used.s"))
+    yield Row("  with a region that the device does not use", "s", count("idle.s"))
+
+
 PARTS = {"registration": (registration, "Registration, 10 us a command"),
          "deregistration": (deregistration, "The end of a region that was used"),
          "faults": (faults, "Faults, 10 us each step of the device"),
@@ -193,7 +207,8 @@ PARTS = {"registration": (registration, "Registration, 10 us a command"),
          "chunks": (chunks, "Two CPUs: many chunks at once, 10 us a UMR"),
          "traffic": (traffic, "Traffic in memory that is there"),
          "threads": (threads, "Two CPUs: faults, 100 us a UMR"),
-         "storm": (storm, "Two CPUs: faults beside invalidations, 10 us each step")}
+         "storm": (storm, "Two CPUs: faults beside invalidations, 10 us each step"),
+         "aging": (aging, "512 MiB of memory; the device reads 96 MiB, the CPU writes 1.5 GiB")}
 
 
 def table(wanted):

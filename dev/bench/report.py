@@ -56,8 +56,9 @@ def number(value, missing):
     return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def render(found, remarks):
-    head = f"{'':62} {'unit':12} {'stock':>9} {'ours':>9} {'ours/stock':>10}  {'target':22} met?"
+def render(found, remarks, names=("stock", "ours")):
+    head = (f"{'':62} {'unit':12} {names[0]:>9} {names[1]:>9} {names[1] + '/' + names[0]:>10}"
+            f"  {'target':22} met?")
     lines, group = [], None
     for item in found:
         if item["group"] != group:
@@ -74,9 +75,9 @@ def render(found, remarks):
     return "\n".join(lines) + "\n"
 
 
-def save(folder, data, found, remarks, text=None):
+def save(folder, data, found, remarks, text=None, names=("stock", "ours")):
     """table.txt, results.json and results.tsv; returns the table: TEXT, or the usual one."""
-    text = text or render(found, remarks)
+    text = text or render(found, remarks, names)
     with open(os.path.join(folder, "table.txt"), "w") as file:
         file.write(text)
     with open(os.path.join(folder, "results.json"), "w") as file:

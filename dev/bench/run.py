@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [REPEAT=1] [T=notifier|notifier.GLOB|odp|odp.GLOB|coherence|phases] dev/bench/run.py
+"""usage: [REPEAT=1] [T=notifier|notifier.GLOB|odp|odp.GLOB|coherence|phases|rxe] dev/bench/run.py
 
 What `make bench` runs.
 
@@ -8,7 +8,8 @@ Measure stock and ours in VMs: the notifiers, by the same module built against
 both trees, and the paging of mlx5 (odp.py). Prints a table of each, and leaves
 table.txt, results.json, results.tsv and plots in out/bench/ and out/bench/odp/.
 T=coherence counts transfers between up to 64 CPUs (coherence.py), T=phases says where the
-instructions of a page fault go (phases.py): both only if asked.
+instructions of a page fault go (phases.py), T=rxe compares paged with pinned regions of
+rxe (rxe.py): these only if asked.
 REPEAT=1 boots what counts instructions twice and says which values differ.
 
 The notifiers: four boots a tree: "cost", "many" (64 possible CPUs) and "turns" (two
@@ -27,7 +28,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from bench import coherence, odp, phases, plots, report, rows
+from bench import coherence, odp, phases, plots, report, rows, rxe
 from bench.build import build_sides, compile_program, script
 from bench.report import COUNTING, OUT, results, SIDES
 from lib.common import fail, note
@@ -187,8 +188,8 @@ def notifiers(what):
 
 def main():
     half, _, what = (os.environ.get("T") or "").partition(".")
-    if half not in ("", "notifier", "odp", "coherence", "phases"):
-        fail(f"T={half}: there are notifier, odp, parts of both, coherence, and phases")
+    if half not in ("", "notifier", "odp", "coherence", "phases", "rxe"):
+        fail(f"T={half}: there are notifier, odp, parts of both, coherence, phases, and rxe")
     vm.need(*PACKAGES)
     if half in ("", "notifier"):
         notifiers(what or "*")
@@ -198,6 +199,8 @@ def main():
         coherence.run()
     if half == "phases":
         phases.run()
+    if half == "rxe":
+        rxe.run()
 
 
 if __name__ == "__main__":

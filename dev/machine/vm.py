@@ -153,6 +153,8 @@ def cmdline(opts):
         words.append(f"numa=fake={opts['fakenuma']}")
     if opts.get("hugepages"):
         words.append(f"hugepages={opts['hugepages']}")
+    if opts.get("pmem"):
+        words.append(f"memmap={opts['pmem']}!1G")
     if opts.get("iommu"):
         words.append("intel_iommu=on iommu.strict=1 iommu.passthrough=0")
     return " ".join(words + [opts.get("append") or ""])

@@ -26,6 +26,7 @@
 #define IB_ODP_CHUNK_SHIFT	21
 #define IB_ODP_CHUNK_SIZE	BIT(IB_ODP_CHUNK_SHIFT)
 #define IB_ODP_CHUNK_PAGES	(IB_ODP_CHUNK_SIZE >> PAGE_SHIFT)
+#define IB_ODP_CHUNK_LONGS	BITS_TO_LONGS(IB_ODP_CHUNK_PAGES)
 
 struct ib_odp_chunk;
 struct ib_odp_owner;
@@ -89,6 +90,9 @@ struct ib_umem_odp_ops {
  *	protects lookup against reaping
  * @reap_list: chunks that became empty, under the lock of @chunks
  * @reap_work: frees those that still are
+ * @age_list: chunks with pages that the device is to forget, to see if it uses them;
+ *	under the lock of @chunks
+ * @age_work: has it do so
  * @refs: the region's, and one for each fault that user space may hold up
  * @dead: the region is gone: nothing is entered any more; set under the lock of
  *	@chunks, read under that or a chunk's lock
@@ -109,6 +113,8 @@ struct ib_umem_odp {
 	struct xarray chunks;
 	struct list_head reap_list;
 	struct work_struct reap_work;
+	struct list_head age_list;
+	struct delayed_work age_work;
 	refcount_t refs;
 	bool dead;
 	bool uses_dma;
@@ -132,8 +138,11 @@ struct ib_umem_odp {
  * @odp: the umem
  * @lock: protects what is below, and whoever uses the pages; taken inside of
  *	the mmap_lock by invalidation, so not held while faulting
- * @refs: the umem's and one for each user; freed with the last one
+ * @refs: the umem's and one for each fault; freed with the last one
  * @reap_entry: in the umem's reap_list
+ * @age_entry: in the umem's age_list
+ * @young: pages that the device has used, or may have
+ * @aged: pages that it is to forget
  * @nr_mapped: pages that are mapped
  * @huge: entry of the huge page that is all of the chunk, or 0; none of the
  *	@entries is in use then
@@ -149,6 +158,7 @@ struct ib_umem_odp {
  * @zap_end: behind its last page; 0 if there is nothing
  * @finish: of the invalidation that does
  * @finishing: it is in use
+ * @rcu: until it is no longer looked at
  */
 struct ib_odp_chunk {
 	struct mmu_interval_notifier notifier;
@@ -156,6 +166,9 @@ struct ib_odp_chunk {
 	struct mutex lock;
 	refcount_t refs;
 	struct list_head reap_entry;
+	struct list_head age_entry;
+	atomic_long_t young[IB_ODP_CHUNK_LONGS];
+	atomic_long_t aged[IB_ODP_CHUNK_LONGS];
 	unsigned int nr_mapped;
 	unsigned long huge;
 	dma_addr_t huge_dma;
@@ -168,6 +181,7 @@ struct ib_odp_chunk {
 	unsigned long zap_start;
 	unsigned long zap_end;
 	struct mmu_interval_notifier_finish finish;
+	struct rcu_head rcu;
 };
 
 static inline struct ib_umem_odp *to_ib_umem_odp(struct ib_umem *umem)
@@ -192,20 +206,24 @@ static inline size_t ib_umem_odp_num_pages(struct ib_umem_odp *odp)
 	return (ib_umem_end(odp) - ib_umem_start(odp)) >> odp->page_shift;
 }
 
+/* Where the block of 2 MiB begins that the chunk of @addr is the part of the region in. */
+static inline unsigned long ib_umem_odp_block(struct ib_umem_odp *odp, unsigned long addr)
+{
+	return ALIGN_DOWN(addr - odp->skew, IB_ODP_CHUNK_SIZE) + odp->skew;
+}
+
+/* From 0 on, so that the array of a small region is a small one. */
 static inline unsigned long ib_umem_odp_chunk_index(struct ib_umem_odp *odp,
 						    unsigned long addr)
 {
-	return (addr - odp->skew) >> IB_ODP_CHUNK_SHIFT;
+	return (addr - ib_umem_odp_block(odp, ib_umem_start(odp))) >> IB_ODP_CHUNK_SHIFT;
 }
 
 /* Where the chunk that @addr is in ends, at most: how far one fault can go. */
 static inline unsigned long ib_umem_odp_chunk_end(struct ib_umem_odp *odp,
 						  unsigned long addr)
 {
-	unsigned long index = ib_umem_odp_chunk_index(odp, addr);
-
-	return min(((index + 1) << IB_ODP_CHUNK_SHIFT) + odp->skew,
-		   ib_umem_end(odp));
+	return min(ib_umem_odp_block(odp, addr) + IB_ODP_CHUNK_SIZE, ib_umem_end(odp));
 }
 
 static inline unsigned int ib_odp_chunk_index(const struct ib_odp_chunk *chunk,
@@ -296,6 +314,9 @@ bool ib_umem_odp_has_chunks(struct ib_umem_odp *odp, unsigned long start,
 struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
 				       unsigned int flags);
+struct ib_odp_chunk *ib_umem_odp_present(struct ib_umem_odp *odp,
+					 unsigned long start, unsigned long end,
+					 unsigned int flags);
 void ib_odp_chunk_entries(const struct ib_odp_chunk *chunk, unsigned long addr,
 			  unsigned int nr, __be64 *to);
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk);

@@ -106,6 +106,7 @@ void measure_chunks(struct bench *b);
 void measure_traffic(struct bench *b);
 void measure_threads(struct bench *b);
 void measure_storm(struct bench *b);
+void measure_aging(struct bench *b);
 void measure_phases(struct bench *b);
 
 #endif /* ODP_BENCH_H */

@@ -23,6 +23,7 @@ static const struct {
 	{ "traffic", measure_traffic },
 	{ "threads", measure_threads },
 	{ "storm", measure_storm },
+	{ "aging", measure_aging },
 	{ "phases", measure_phases },
 };
 

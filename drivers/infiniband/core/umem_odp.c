@@ -23,11 +23,27 @@
  * can go. What the chunk has of pages is in umem_odp_map.c, how they come in
  * umem_odp_fault.c.
  *
- * Lifetime. The umem owns one reference of each chunk in its xarray, users hold
- * others while they work. Interval notifiers cannot be removed in a callback,
+ * Lifetime. The umem owns one reference of each chunk in its xarray, faults hold
+ * others while they sleep. Interval notifiers cannot be removed in a callback,
  * where chunks become empty; so that is the worker's task. It takes a chunk out
- * of the xarray only if nobody else has a reference, under the xarray's lock,
- * under which references are got.
+ * of the xarray only if there is no other reference, under the xarray's lock,
+ * under which references are got. Then it locks the chunk once more, so a chunk
+ * that is locked is not freed; users of pages have the lock, and no reference.
+ *
+ * An access to pages that are there takes no lock but the chunk's. It finds the
+ * chunk under RCU, so chunks are freed after a grace period, and the lock is given
+ * back under RCU as well, since it is touched until the end of mutex_unlock(). That
+ * it has pages says that the chunk is not being freed: without faults it cannot
+ * gain any, and at the region's end nothing accesses it.
+ *
+ *	access				worker
+ *	  xa_load(), trylock
+ *	  nr_mapped == 0: the slow path
+ *					  refs == 1, nr_mapped == 0: take it out
+ *					  remove the notifier
+ *					  lock: waits for the access
+ *	  unlock
+ *					  unlock, free after a grace period
  *
  * A fault can sleep for as long as user space wants (umem_odp_populate.c), and the
  * end of the region must not wait for that. Such a fault has references of the umem
@@ -61,9 +77,8 @@
 
 static void chunk_free(struct ib_odp_chunk *chunk)
 {
-	mutex_destroy(&chunk->lock);
 	kvfree(chunk->entries);
-	kfree(chunk);
+	kfree_rcu(chunk, rcu);
 }
 
 /*
@@ -79,6 +94,7 @@ static void chunk_retire(struct ib_odp_chunk *chunk)
 	/* The last invalidation may have found it empty; there will be no other. */
 	xa_lock(&chunk->odp->chunks);
 	list_del_init(&chunk->reap_entry);
+	list_del_init(&chunk->age_entry);
 	xa_unlock(&chunk->odp->chunks);
 	if (refcount_dec_and_test(&chunk->refs))
 		chunk_free(chunk);
@@ -86,9 +102,7 @@ static void chunk_retire(struct ib_odp_chunk *chunk)
 
 static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long addr)
 {
-	unsigned long index = ib_umem_odp_chunk_index(odp, addr);
-	unsigned long start = max((index << IB_ODP_CHUNK_SHIFT) + odp->skew,
-				  ib_umem_start(odp));
+	unsigned long start = max(ib_umem_odp_block(odp, addr), ib_umem_start(odp));
 	unsigned long length = ib_umem_odp_chunk_end(odp, addr) - start;
 	struct mm_struct *mm = odp->umem.owning_mm;
 	struct ib_odp_chunk *chunk;
@@ -100,6 +114,7 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 	chunk->odp = odp;
 	mutex_init(&chunk->lock);
 	INIT_LIST_HEAD(&chunk->reap_entry);
+	INIT_LIST_HEAD(&chunk->age_entry);
 	refcount_set(&chunk->refs, 1);
 	/* From here on it is called for invalidations, and has nothing yet. */
 	ret = -EFAULT;
@@ -112,6 +127,26 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 		return chunk;
 	chunk_free(chunk);
 	return ERR_PTR(ret);
+}
+
+/**
+ * ib_odp_chunk_trylock() - lock the chunk an address is in, if it is there
+ * @odp: the umem
+ * @addr: inside of it
+ *
+ * Context: any but hard and soft interrupts.
+ * Return: the chunk, locked, perhaps on its way out and then without pages; or NULL.
+ */
+struct ib_odp_chunk *ib_odp_chunk_trylock(struct ib_umem_odp *odp, unsigned long addr)
+{
+	struct ib_odp_chunk *chunk;
+
+	rcu_read_lock();
+	chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
+	if (chunk && !mutex_trylock(&chunk->lock))
+		chunk = NULL;
+	rcu_read_unlock();
+	return chunk;
 }
 
 static struct ib_odp_chunk *chunk_find(struct ib_umem_odp *odp, unsigned long addr)
@@ -228,6 +263,21 @@ void ib_odp_chunk_put(struct ib_odp_chunk *chunk)
 	/* Only after release: until then the xarray has a reference. */
 	if (last)
 		chunk_free(chunk);
+}
+
+/**
+ * ib_odp_chunk_put_locked() - give a reference back, and go on with the lock
+ * @chunk: the chunk, locked, of a umem that is not dead: so it is not the last one
+ *
+ * Context: any but hard and soft interrupts.
+ */
+void ib_odp_chunk_put_locked(struct ib_odp_chunk *chunk)
+{
+	lockdep_assert_held(&chunk->lock);
+	xa_lock(&chunk->odp->chunks);
+	refcount_dec(&chunk->refs);
+	chunk_list_if_empty(chunk);
+	xa_unlock(&chunk->odp->chunks);
 }
 
 /*
@@ -365,6 +415,8 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 	xa_init_flags(&odp->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&odp->reap_list);
 	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
+	INIT_LIST_HEAD(&odp->age_list);
+	INIT_DELAYED_WORK(&odp->age_work, ib_umem_odp_age_work);
 	refcount_set(&odp->refs, 1);
 	spin_lock_init(&odp->populate_lock);
 	INIT_LIST_HEAD(&odp->populates);
@@ -479,7 +531,7 @@ EXPORT_SYMBOL_GPL(ib_umem_odp_put);
 void ib_umem_odp_kill(struct ib_umem_odp *odp)
 {
 	xa_lock(&odp->chunks);
-	odp->dead = true;
+	WRITE_ONCE(odp->dead, true);
 	xa_unlock(&odp->chunks);
 	ib_odp_populate_kill(odp);
 }
@@ -503,6 +555,7 @@ void ib_umem_odp_release(struct ib_umem_odp *odp)
 	 * removed; it would find them, so it is disabled and not just waited for.
 	 */
 	disable_work_sync(&odp->reap_work);
+	disable_delayed_work_sync(&odp->age_work);
 	xa_for_each(&odp->chunks, index, chunk) {
 		xa_erase(&odp->chunks, index);
 		chunk_retire(chunk);

@@ -15,7 +15,9 @@ extern unsigned int ib_odp_ahead;
 extern struct workqueue_struct *ib_odp_wq;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
+struct ib_odp_chunk *ib_odp_chunk_trylock(struct ib_umem_odp *odp, unsigned long addr);
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk);
+void ib_odp_chunk_put_locked(struct ib_odp_chunk *chunk);
 void ib_odp_chunk_reap(struct ib_odp_chunk *chunk);
 void ib_odp_populate_kill(struct ib_umem_odp *odp);
 void ib_odp_owner_put(struct ib_odp_owner *owner);
@@ -75,6 +77,13 @@ void ib_odp_run_end(struct ib_umem_odp *odp, unsigned long start, unsigned long 
 		    struct ib_odp_run *run);
 bool ib_odp_ahead_has_room(struct mem_cgroup *memcg, unsigned long nr);
 
+void ib_odp_chunk_mark(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end);
+bool ib_odp_chunk_age(struct mmu_interval_notifier *mni, unsigned long start,
+		      unsigned long end, bool clear);
+void ib_umem_odp_age_work(struct work_struct *work);
+
+void ib_odp_chunk_granules(const struct ib_odp_chunk *chunk, unsigned long *start,
+			   unsigned long *end);
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk);
 bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
 			 unsigned long end, unsigned int flags);

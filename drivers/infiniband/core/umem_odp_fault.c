@@ -351,6 +351,78 @@ static int chunk_fault(struct ib_odp_chunk *chunk, unsigned long start,
 	return 0;
 }
 
+/* The pages are used now, or the device gets translations of them. */
+static void chunk_mark(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end,
+		       unsigned int flags)
+{
+	if (chunk->odp->ops) {
+		end = chunk->fault_end;
+		ib_odp_chunk_granules(chunk, &start, &end);
+	} else if (flags & IB_ODP_FAULT_PREFETCH) {
+		return;
+	}
+	ib_odp_chunk_mark(chunk, start, end);
+}
+
+/* A chunk, locked, in which all is there; NULL if it is not, and then it is unlocked. */
+static struct ib_odp_chunk *chunk_present(struct ib_odp_chunk *chunk, unsigned long start,
+					  unsigned long end, unsigned int flags)
+{
+	if (start >= ib_odp_chunk_start(chunk) && start < end && end <= ib_odp_chunk_end(chunk) &&
+	    !READ_ONCE(chunk->odp->dead) && ib_odp_chunk_covers(chunk, start, end, flags)) {
+		chunk->fault_end = PAGE_ALIGN(end);
+		chunk_mark(chunk, start, end, flags);
+		return chunk;
+	}
+	ib_odp_chunk_unlock(chunk);
+	return NULL;
+}
+
+/* With a reference, as it sleeps, which is given back before the pages are used. */
+static struct ib_odp_chunk *chunk_bring(struct ib_umem_odp *odp, unsigned long start,
+					unsigned long end, unsigned int flags)
+{
+	struct ib_odp_chunk *chunk = ib_odp_chunk_get(odp, start);
+	int ret;
+
+	if (IS_ERR(chunk))
+		return chunk;
+	mutex_lock(&chunk->lock);
+	if (!chunk_present(chunk, start, end, flags)) {
+		ret = chunk_fault(chunk, start, end, flags);
+		if (ret) {
+			ib_odp_chunk_put(chunk);
+			return ERR_PTR(ret);
+		}
+		chunk_mark(chunk, start, end, flags);
+	}
+	ib_odp_chunk_put_locked(chunk);
+	return chunk;
+}
+
+/**
+ * ib_umem_odp_present() - pages, if all of them are there
+ * @odp: the umem
+ * @start: first address
+ * @end: behind the last one
+ * @flags: enum ib_odp_fault_flags
+ *
+ * The short way of an access, for a caller that goes on with ib_umem_odp_fault().
+ *
+ * Context: any but hard and soft interrupts.
+ * Return: the chunk, locked, for ib_odp_chunk_unlock(); NULL if one of them is not there,
+ * if they are not in one chunk, or if another one has its lock.
+ */
+struct ib_odp_chunk *ib_umem_odp_present(struct ib_umem_odp *odp,
+					 unsigned long start, unsigned long end,
+					 unsigned int flags)
+{
+	struct ib_odp_chunk *chunk = ib_odp_chunk_trylock(odp, start);
+
+	return chunk ? chunk_present(chunk, start, end, flags) : NULL;
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_present);
+
 /**
  * ib_umem_odp_fault() - have pages present, and keep them so
  * @odp: the umem
@@ -373,30 +445,14 @@ struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
 				       unsigned int flags)
 {
-	struct ib_odp_chunk *chunk;
-	int ret;
-
 	if (start < ib_umem_start(odp) || start >= end ||
 	    end > ib_umem_odp_chunk_end(odp, start))
 		return ERR_PTR(-EINVAL);
 	if ((flags & IB_ODP_FAULT_WRITE) && !odp->umem.writable)
 		return ERR_PTR(-EPERM);
 
-	chunk = ib_odp_chunk_get(odp, start);
-	if (IS_ERR(chunk))
-		return chunk;
-	mutex_lock(&chunk->lock);
-	if (ib_odp_chunk_covers(chunk, start, end, flags)) {
-		chunk->fault_end = PAGE_ALIGN(end);
-		return chunk;
-	}
-	mutex_unlock(&chunk->lock);
-
-	ret = chunk_fault(chunk, start, end, flags);
-	if (!ret)
-		return chunk;
-	ib_odp_chunk_put(chunk);
-	return ERR_PTR(ret);
+	return ib_umem_odp_present(odp, start, end, flags) ?:
+	       chunk_bring(odp, start, end, flags);
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_fault);
 
@@ -404,12 +460,14 @@ EXPORT_SYMBOL_GPL(ib_umem_odp_fault);
  * ib_odp_chunk_unlock() - the pages may go
  * @chunk: from ib_umem_odp_fault()
  *
- * Context: sleeps.
+ * Context: any but hard and soft interrupts.
  */
 void ib_odp_chunk_unlock(struct ib_odp_chunk *chunk)
 {
+	/* From the unlocking on it may be freed, and mutex_unlock() has not returned yet. */
+	rcu_read_lock();
 	mutex_unlock(&chunk->lock);
-	ib_odp_chunk_put(chunk);
+	rcu_read_unlock();
 }
 EXPORT_SYMBOL_GPL(ib_odp_chunk_unlock);
 

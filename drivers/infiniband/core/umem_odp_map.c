@@ -141,8 +141,14 @@ static void chunk_settle(struct ib_odp_chunk *chunk)
 	chunk->zap_end = 0;
 }
 
-/* The device forgets whole granules, so these lose all of their pages. */
-static void chunk_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
+/**
+ * ib_odp_chunk_granules() - what the device forgets with a part of a chunk
+ * @chunk: locked
+ * @start: its first address
+ * @end: behind the last one
+ */
+void ib_odp_chunk_granules(const struct ib_odp_chunk *chunk, unsigned long *start,
+			   unsigned long *end)
 {
 	const struct ib_umem_odp_ops *ops = chunk->odp->ops;
 	unsigned long first = ib_odp_chunk_start(chunk);
@@ -150,12 +156,20 @@ static void chunk_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned 
 	unsigned long skew = chunk->odp->skew;
 
 	if (chunk->huge) {
-		start = first;
-		end = behind;
+		*start = first;
+		*end = behind;
 	} else if (ops) {
-		start = max(ALIGN_DOWN(start - skew, ops->granule) + skew, first);
-		end = min(ALIGN(end - skew, ops->granule) + skew, behind);
+		*start = max(ALIGN_DOWN(*start - skew, ops->granule) + skew, first);
+		*end = min(ALIGN(*end - skew, ops->granule) + skew, behind);
 	}
+}
+
+/* The device forgets whole granules, so these lose all of their pages. */
+static void chunk_zap(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end)
+{
+	const struct ib_umem_odp_ops *ops = chunk->odp->ops;
+
+	ib_odp_chunk_granules(chunk, &start, &end);
 	chunk->zap_start = start;
 	chunk->zap_end = end;
 	if (ops)
@@ -278,6 +292,7 @@ static void chunk_invalidate_finish(struct mmu_interval_notifier_finish *finish)
 const struct mmu_interval_notifier_ops ib_odp_chunk_ops = {
 	.invalidate_start = chunk_invalidate_start,
 	.invalidate_finish = chunk_invalidate_finish,
+	.age = ib_odp_chunk_age,
 };
 
 /* ---- there ---- */
@@ -511,7 +526,7 @@ int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *faul
 	struct page *huge = ib_odp_chunk_huge_page(chunk, &fault->hmm);
 	int ret;
 
-	if (chunk->odp->dead)
+	if (READ_ONCE(chunk->odp->dead))
 		return -EFAULT;
 	if (huge && (chunk->huge || !chunk->nr_mapped))
 		ret = chunk_map_huge(chunk, huge, fault);

@@ -295,6 +295,50 @@ static void gone_process_has_no_memory(struct kunit *test)
 	ib_umem_odp_release(odp);
 }
 
+/*
+ * Pages are used under the lock of their chunk, and without a reference: the first time,
+ * when a fault has brought them, and from then on.
+ */
+static void users_of_pages_have_the_lock_alone(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, PAGE_SIZE, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PAGE_SIZE, TEST_ACCESS, NULL);
+	struct ib_odp_chunk *chunk;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		chunk = ib_umem_odp_fault(odp, addr, addr + PAGE_SIZE, 0);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(chunk));
+		KUNIT_EXPECT_TRUE(test, mutex_is_locked(&chunk->lock));
+		KUNIT_EXPECT_EQ(test, 1, refcount_read(&chunk->refs));
+		ib_odp_chunk_unlock(chunk);
+	}
+	ib_umem_odp_release(odp);
+}
+
+/*
+ * A chunk that is locked stays, though it has become empty and there is no reference. It
+ * is freed once it is unlocked.
+ */
+static void chunk_that_is_locked_is_not_freed(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, PAGE_SIZE, PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PAGE_SIZE, TEST_ACCESS, NULL);
+	struct ib_odp_chunk *chunk;
+
+	/* Nothing is mapped, so nothing is present, and the chunk goes to the worker. */
+	chunk = ib_umem_odp_fault(odp, addr, addr + PAGE_SIZE, IB_ODP_FAULT_PRESENT);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(chunk));
+	KUNIT_EXPECT_EQ(test, 0, chunk->nr_mapped);
+	test_wait(test, !ib_umem_odp_has_chunks(odp, addr, addr + PAGE_SIZE));
+	/* The worker has taken it out, and waits for the lock. */
+	msleep(50);
+	KUNIT_EXPECT_TRUE(test, work_busy(&odp->reap_work) & WORK_BUSY_RUNNING);
+	ib_odp_chunk_unlock(chunk);
+	test_wait(test, !work_busy(&odp->reap_work));
+	ib_umem_odp_release(odp);
+}
+
 /* Threads fault and unmap at random; in the end all of it can be faulted. */
 static void thread_storm(struct test_thread *thread)
 {
@@ -343,6 +387,8 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(unmapping_takes_pages_away),
 	KUNIT_CASE(release_zaps_what_is_left),
 	KUNIT_CASE(driver_is_told_that_chunks_went),
+	KUNIT_CASE(users_of_pages_have_the_lock_alone),
+	KUNIT_CASE(chunk_that_is_locked_is_not_freed),
 	KUNIT_CASE(invalidation_waits_for_the_user_of_a_page),
 	KUNIT_CASE(chunks_are_independent),
 	KUNIT_CASE(nonblock_is_refused_only_if_in_use),

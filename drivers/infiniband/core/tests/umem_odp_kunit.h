@@ -8,9 +8,11 @@
 #ifndef _UMEM_ODP_KUNIT_H
 #define _UMEM_ODP_KUNIT_H
 
+#include <kunit/device.h>
 #include <kunit/test.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
+#include <linux/dma-mapping.h>
 #include <linux/highmem.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -70,6 +72,38 @@ static inline unsigned long test_mmap(struct kunit *test, unsigned long size, in
 	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
 		KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, size, MADV_NOHUGEPAGE));
 	return addr;
+}
+
+static inline unsigned long test_mmap_chunks(struct kunit *test, int nr)
+{
+	unsigned long addr = test_mmap(test, (nr + 1) * IB_ODP_CHUNK_SIZE,
+				       PROT_READ | PROT_WRITE);
+
+	return ALIGN(addr, IB_ODP_CHUNK_SIZE);
+}
+
+static inline unsigned long test_mmap_huge(struct kunit *test)
+{
+	unsigned long addr = test_mmap_chunks(test, 1);
+	struct test_odp *to = test->priv;
+
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		kunit_skip(test, "CONFIG_TRANSPARENT_HUGEPAGE is off");
+	KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, IB_ODP_CHUNK_SIZE, MADV_HUGEPAGE));
+	KUNIT_ASSERT_EQ(test, 0, put_user(0xfeed, (u32 __user *)(addr + 5 * PAGE_SIZE + 8)));
+	return addr;
+}
+
+/* A device of the DMA API's: what is mapped for it is unmapped, says DMA_API_DEBUG. */
+static inline void test_use_dma(struct kunit *test)
+{
+	struct device *device = kunit_device_register(test, "umem_odp");
+	struct test_odp *to = test->priv;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(device));
+	to->dma_mask = DMA_BIT_MASK(64);
+	device->dma_mask = &to->dma_mask;
+	to->device.dma_device = device;
 }
 
 static inline void test_zap(struct ib_odp_chunk *chunk, unsigned long start,

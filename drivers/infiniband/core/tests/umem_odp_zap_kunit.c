@@ -5,19 +5,8 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <kunit/device.h>
-#include <linux/dma-mapping.h>
-
 #include "../umem_odp.h"
 #include "umem_odp_kunit.h"
-
-static unsigned long test_mmap_chunks(struct kunit *test, int nr)
-{
-	unsigned long addr = test_mmap(test, (nr + 1) * IB_ODP_CHUNK_SIZE,
-				       PROT_READ | PROT_WRITE);
-
-	return ALIGN(addr, IB_ODP_CHUNK_SIZE);
-}
 
 static void test_event(struct kunit *test, enum mmu_notifier_event event,
 		       unsigned long addr, size_t size)
@@ -268,18 +257,6 @@ static void implicit_region_is_all_there_is(struct kunit *test)
 
 /* ---- huge pages ---- */
 
-static unsigned long test_mmap_huge(struct kunit *test)
-{
-	unsigned long addr = test_mmap_chunks(test, 1);
-	struct test_odp *to = test->priv;
-
-	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
-		kunit_skip(test, "CONFIG_TRANSPARENT_HUGEPAGE is off");
-	KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, IB_ODP_CHUNK_SIZE, MADV_HUGEPAGE));
-	KUNIT_ASSERT_EQ(test, 0, put_user(0xfeed, (u32 __user *)(addr + 5 * PAGE_SIZE + 8)));
-	return addr;
-}
-
 static void huge_page_is_one_fault(struct kunit *test)
 {
 	unsigned long addr = test_mmap_huge(test), at = addr + 5 * PAGE_SIZE + 8;
@@ -318,18 +295,6 @@ static void huge_page_is_one_fault(struct kunit *test)
 	ib_odp_chunk_unlock(chunk);
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr, 1, 0));
 	ib_umem_odp_release(odp);
-}
-
-/* A device of the DMA API's: what is mapped for it is unmapped, says DMA_API_DEBUG. */
-static void test_use_dma(struct kunit *test)
-{
-	struct device *device = kunit_device_register(test, "umem_odp");
-	struct test_odp *to = test->priv;
-
-	KUNIT_ASSERT_FALSE(test, IS_ERR(device));
-	to->dma_mask = DMA_BIT_MASK(64);
-	device->dma_mask = &to->dma_mask;
-	to->device.dma_device = device;
 }
 
 static void pages_are_mapped_for_dma(struct kunit *test)

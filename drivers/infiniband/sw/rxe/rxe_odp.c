@@ -98,6 +98,10 @@ static bool rxe_odp_leaves(void *data)
 static struct ib_odp_chunk *rxe_odp_fault(struct ib_umem_odp *odp, unsigned long start,
 					  unsigned long end, unsigned int flags)
 {
+	struct ib_odp_chunk *chunk = ib_umem_odp_present(odp, start, end, flags);
+
+	if (likely(chunk))
+		return chunk;
 	return ib_umem_odp_fault_wait(odp, start, end, flags, rxe_odp_leaves,
 				      rxe_current_task());
 }

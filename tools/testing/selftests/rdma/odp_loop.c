@@ -62,10 +62,9 @@ static int odp_use(struct odp_dev *dev, struct ibv_device *ibdev)
 	return errno = ENODEV;
 }
 
-/* The first active device with on-demand paging, or the one in $ODP_DEVICE. */
-int odp_open(struct odp_dev *dev)
+/* The first active device with on-demand paging; of that name, if there is one. */
+int odp_open_name(struct odp_dev *dev, const char *want)
 {
-	const char *want = getenv("ODP_DEVICE");
 	struct ibv_device **list;
 	int i, ret = ENODEV;
 
@@ -76,6 +75,11 @@ int odp_open(struct odp_dev *dev)
 	if (list)
 		ibv_free_device_list(list);
 	return errno = ret;
+}
+
+int odp_open(struct odp_dev *dev)
+{
+	return odp_open_name(dev, getenv("ODP_DEVICE"));
 }
 
 void odp_close(struct odp_dev *dev)
@@ -100,19 +104,20 @@ static int odp_qp_create(struct odp_pair *pair, int side)
 		},
 	};
 
-	pair->qp[side] = ibv_create_qp(pair->dev->pd, &init);
+	pair->qp[side] = ibv_create_qp(pair->dev[side]->pd, &init);
 	return pair->qp[side] ? 0 : errno;
 }
 
-static struct ibv_ah_attr odp_ah_attr(struct odp_dev *dev)
+/* The way from one device to another. */
+static struct ibv_ah_attr odp_ah_attr(struct odp_dev *from, struct odp_dev *to)
 {
 	return (struct ibv_ah_attr) {
-		.is_global = dev->port.link_layer != IBV_LINK_LAYER_INFINIBAND,
-		.dlid = dev->port.lid,
+		.is_global = to->port.link_layer != IBV_LINK_LAYER_INFINIBAND,
+		.dlid = to->port.lid,
 		.port_num = 1,
 		.grh = {
-			.dgid = dev->gid,
-			.sgid_index = dev->gid_index,
+			.dgid = to->gid,
+			.sgid_index = from->gid_index,
 			.hop_limit = 64,
 		},
 	};
@@ -132,15 +137,15 @@ static int odp_to_init(struct odp_pair *pair, struct ibv_qp *qp)
 	return ibv_modify_qp(qp, &attr, mask);
 }
 
-static int odp_to_rtr(struct odp_pair *pair, struct ibv_qp *qp, struct ibv_qp *peer)
+static int odp_to_rtr(struct odp_pair *pair, int side)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTR,
-		.path_mtu = pair->dev->port.active_mtu,
-		.dest_qp_num = peer->qp_num,
+		.path_mtu = pair->dev[side]->port.active_mtu,
+		.dest_qp_num = pair->qp[!side]->qp_num,
 		.max_dest_rd_atomic = 4,
 		.min_rnr_timer = 1,
-		.ah_attr = odp_ah_attr(pair->dev),
+		.ah_attr = odp_ah_attr(pair->dev[side], pair->dev[!side]),
 	};
 	int mask = IBV_QP_STATE;
 
@@ -148,16 +153,16 @@ static int odp_to_rtr(struct odp_pair *pair, struct ibv_qp *qp, struct ibv_qp *p
 		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
 	if (pair->type == IBV_QPT_RC)
 		mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-	return ibv_modify_qp(qp, &attr, mask);
+	return ibv_modify_qp(pair->qp[side], &attr, mask);
 }
 
 static int odp_to_rts(struct odp_pair *pair, struct ibv_qp *qp)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTS,
-		.timeout = 18,
+		.timeout = pair->timeout,
 		.retry_cnt = 7,
-		.rnr_retry = 7,
+		.rnr_retry = pair->rnr_retry,
 		.max_rd_atomic = 4,
 	};
 	int mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
@@ -175,7 +180,7 @@ static int odp_connect(struct odp_pair *pair)
 	for (side = 0; side < 2 && !ret; side++)
 		ret = odp_to_init(pair, pair->qp[side]);
 	for (side = 0; side < 2 && !ret; side++)
-		ret = odp_to_rtr(pair, pair->qp[side], pair->qp[!side]);
+		ret = odp_to_rtr(pair, side);
 	for (side = 0; side < 2 && !ret; side++)
 		ret = odp_to_rts(pair, pair->qp[side]);
 	return ret;
@@ -187,31 +192,29 @@ static int odp_create_srq(struct odp_pair *pair)
 		.attr = { .max_wr = QUEUE_DEPTH, .max_sge = 4 },
 	};
 
-	pair->srq = ibv_create_srq(pair->dev->pd, &init);
+	pair->srq = ibv_create_srq(pair->dev[ODP_RESP]->pd, &init);
 	return pair->srq ? 0 : errno;
 }
 
 static int odp_create_ah(struct odp_pair *pair)
 {
-	struct ibv_ah_attr attr = odp_ah_attr(pair->dev);
+	struct odp_dev *dev = pair->dev[ODP_REQ];
+	struct ibv_ah_attr attr = odp_ah_attr(dev, pair->dev[ODP_RESP]);
 
-	pair->ah = ibv_create_ah(pair->dev->pd, &attr);
+	pair->ah = ibv_create_ah(dev->pd, &attr);
 	return pair->ah ? 0 : errno;
 }
 
-/* With @srq the responder receives from a shared queue. */
-int odp_pair_open(struct odp_pair *pair, struct odp_dev *dev,
-		  enum ibv_qp_type type, bool srq)
+static int odp_pair_make(struct odp_pair *pair, bool srq)
 {
 	int side, ret = 0;
 
-	*pair = (struct odp_pair) { .dev = dev, .type = type };
 	if (srq)
 		ret = odp_create_srq(pair);
-	if (!ret && type == IBV_QPT_UD)
+	if (!ret && pair->type == IBV_QPT_UD)
 		ret = odp_create_ah(pair);
 	for (side = 0; side < 2 && !ret; side++) {
-		pair->cq[side] = ibv_create_cq(dev->ctx, 4 * QUEUE_DEPTH, NULL, NULL, 0);
+		pair->cq[side] = ibv_create_cq(pair->dev[side]->ctx, 4 * QUEUE_DEPTH, NULL, NULL, 0);
 		ret = pair->cq[side] ? odp_qp_create(pair, side) : errno;
 	}
 	if (!ret)
@@ -219,6 +222,24 @@ int odp_pair_open(struct odp_pair *pair, struct odp_dev *dev,
 	if (ret)
 		odp_pair_close(pair);
 	return errno = ret;
+}
+
+/* With @srq the responder receives from a shared queue. */
+int odp_pair_open(struct odp_pair *pair, struct odp_dev *dev,
+		  enum ibv_qp_type type, bool srq)
+{
+	*pair = (struct odp_pair) { .dev = { dev, dev }, .type = type, .timeout = 18,
+				    .rnr_retry = 7 };
+	return odp_pair_make(pair, srq);
+}
+
+/* Of two devices, reliable. */
+int odp_pair_open_between(struct odp_pair *pair, struct odp_dev *req, struct odp_dev *resp,
+			  uint8_t timeout, uint8_t rnr_retry)
+{
+	*pair = (struct odp_pair) { .dev = { req, resp }, .type = IBV_QPT_RC, .timeout = timeout,
+				    .rnr_retry = rnr_retry };
+	return odp_pair_make(pair, false);
 }
 
 /* After an error: through RESET to work again, with empty queues. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A device that talks to itself: pairs of connected QPs in one process, and
- * memory whose content is known byte by byte.
+ * A device that talks to itself, or to another one: pairs of connected QPs in one
+ * process, and memory whose content is known byte by byte.
  *
  * Copyright (C) 2026 the Pinless authors
  */
@@ -34,8 +34,9 @@ struct odp_dev {
 enum { ODP_REQ, ODP_RESP };
 
 struct odp_pair {
-	struct odp_dev *dev;
+	struct odp_dev *dev[2];		/* of each side */
 	enum ibv_qp_type type;
+	uint8_t timeout, rnr_retry;
 	struct ibv_cq *cq[2];
 	struct ibv_qp *qp[2];
 	struct ibv_srq *srq;
@@ -44,10 +45,13 @@ struct odp_pair {
 
 /* Functions that return int: 0, or the errno, which is in errno too. */
 int odp_open(struct odp_dev *dev);
+int odp_open_name(struct odp_dev *dev, const char *name);
 void odp_close(struct odp_dev *dev);
 
 int odp_pair_open(struct odp_pair *pair, struct odp_dev *dev,
 		  enum ibv_qp_type type, bool srq);
+int odp_pair_open_between(struct odp_pair *pair, struct odp_dev *req, struct odp_dev *resp,
+			  uint8_t timeout, uint8_t rnr_retry);
 int odp_pair_reconnect(struct odp_pair *pair);
 void odp_pair_close(struct odp_pair *pair);
 
