@@ -117,39 +117,6 @@ TEST_F(atomic, untouched_memory_counts_from_zero)
 	EXPECT_EQ(30, *at);
 }
 
-TEST_F(atomic, atomic_write_writes_eight_bytes)
-{
-	struct ibv_qp_init_attr_ex init = {
-		.send_cq = self->pair.cq[ODP_REQ],
-		.recv_cq = self->pair.cq[ODP_REQ],
-		.qp_type = IBV_QPT_RC,
-		.sq_sig_all = 1,
-		.cap = { .max_send_wr = 4, .max_send_sge = 1 },
-		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
-		.pd = self->dev.pd,
-		.send_ops_flags = IBV_QP_EX_WITH_ATOMIC_WRITE,
-	};
-	struct ibv_qp *qp = ibv_create_qp_ex(self->dev.ctx, &init);
-	struct ibv_qp_ex *ex;
-	struct ibv_wc wc;
-	uint64_t *at;
-
-	if (!qp)
-		SKIP(return, "the library's driver has no atomic write: %s", strerror(errno));
-	ibv_destroy_qp(self->pair.qp[ODP_REQ]);
-	self->pair.qp[ODP_REQ] = qp;
-	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
-	at = prepare(self->mem[ODP_RESP], ODP_CHUNK - 8, 1);
-	ex = ibv_qp_to_qp_ex(qp);
-	ibv_wr_start(ex);
-	ibv_wr_atomic_write(ex, self->mr[ODP_RESP]->rkey, (uintptr_t)at, "12345678");
-	ASSERT_EQ(0, ibv_wr_complete(ex));
-	ASSERT_EQ(0, odp_wait(&self->pair, ODP_REQ, &wc));
-	ASSERT_EQ(IBV_WC_SUCCESS, wc.status);
-	EXPECT_EQ(0, memcmp(at, "12345678", 8));
-	EXPECT_TRUE(canaries_alive(at, ODP_CHUNK - 8));
-}
-
 /* Three pieces, the middle one pinned, each 13 bytes into a page. */
 static void make_pieces(char *mem, struct ibv_mr *paged, struct ibv_mr *pinned,
 			const size_t *lens, struct ibv_sge *sge)

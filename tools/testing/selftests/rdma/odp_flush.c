@@ -75,9 +75,9 @@ static int raw_open(struct raw *raw)
 	memset(raw->local, 1, LEN);
 	/* One request, by which the queue is known. */
 	if (write_remote(raw, raw->local, raw->local_mr, 1) != IBV_WC_SUCCESS)
-		return EIO;
+		return errno = EIO;
 	raw->queue = find_queue();
-	return raw->queue ? 0 : ENOENT;
+	return raw->queue ? 0 : (errno = ENOENT);
 }
 
 static void raw_close(struct raw *raw)
@@ -311,8 +311,8 @@ FIXTURE_SETUP(dax)
 	if (access("/dev/pmem0", F_OK))
 		SKIP(return, "there is no persistent memory (memmap=128M!1G)");
 	ASSERT_EQ(0, raw_open(&self->raw));
-	ASSERT_EQ(0, system("mkfs.ext4 -qF -b 4096 /dev/pmem0 && mkdir -p dax && "
-			    "mount -o dax=always /dev/pmem0 dax"));
+	ASSERT_EQ(0, system("mkfs.ext4 -qF -b 4096 /dev/pmem0 && mkdir -p dax"));
+	ASSERT_EQ(0, system("mount -o dax=always /dev/pmem0 dax"));
 	self->fd = open("dax/file", O_RDWR | O_CREAT, 0600);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, ftruncate(self->fd, FILE_LEN));

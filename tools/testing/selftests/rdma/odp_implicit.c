@@ -119,10 +119,10 @@ TEST_F(implicit, all_kinds_of_memory_are_in_it)
 	free(heap);
 }
 
-#define EXPECT_REFUSED(addr, len) do {							\
-	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));					\
-	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR,						\
-		  transfer(self, IBV_WR_RDMA_WRITE, (void *)(uintptr_t)(addr), len));	\
+#define EXPECT_REFUSED(addr, len) do {						\
+	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));				\
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_WRITE,	\
+						  (void *)(uintptr_t)(addr), len)); \
 } while (0)
 
 TEST_F(implicit, what_is_not_mapped_is_a_remote_access_error)
@@ -164,10 +164,10 @@ TEST_F(implicit, its_rights_hold)
 				       IBV_ACCESS_ON_DEMAND | IBV_ACCESS_REMOTE_READ);
 
 	ASSERT_NE(NULL, mr);
-	EXPECT_EQ(IBV_WC_SUCCESS,
-		  odp_rdma(&self->pair, IBV_WR_RDMA_READ, self->local, self->mr, 64, self->mem, mr));
-	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR,
-		  odp_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->local, self->mr, 64, self->mem, mr));
+	EXPECT_EQ(IBV_WC_SUCCESS, odp_rdma(&self->pair, IBV_WR_RDMA_READ, self->local, self->mr,
+					   64, self->mem, mr));
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, odp_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->local,
+						  self->mr, 64, self->mem, mr));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 }
 

@@ -214,7 +214,8 @@ static int odp_pair_make(struct odp_pair *pair, bool srq)
 	if (!ret && pair->type == IBV_QPT_UD)
 		ret = odp_create_ah(pair);
 	for (side = 0; side < 2 && !ret; side++) {
-		pair->cq[side] = ibv_create_cq(pair->dev[side]->ctx, 4 * QUEUE_DEPTH, NULL, NULL, 0);
+		pair->cq[side] = ibv_create_cq(pair->dev[side]->ctx, 4 * QUEUE_DEPTH, NULL, NULL,
+					       0);
 		ret = pair->cq[side] ? odp_qp_create(pair, side) : errno;
 	}
 	if (!ret)

@@ -71,10 +71,13 @@ static long group_bytes(const char *field)
  */
 static void add_up(void)
 {
-	static char pages[1024 * 4096] __attribute__((aligned(4096)));
+	const size_t len = 1024 * 4096;
+	static char *pages;
 
-	memset(pages, 1, sizeof(pages));
-	if (madvise(pages, sizeof(pages), MADV_DONTNEED))
+	if (!pages)
+		pages = odp_map(len);
+	memset(pages, 1, len);
+	if (madvise(pages, len, MADV_DONTNEED))
 		abort();
 }
 

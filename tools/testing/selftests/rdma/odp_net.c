@@ -22,32 +22,33 @@
 #define ROUNDS	24
 #define NR_QPS	16
 
-static const char make_wire[] =
-	"set -e; "
-	"ip link add odp0 type veth peer name odp1; "
-	"ip rule add pref 1 iif odp0 lookup local; "
-	"ip rule add pref 1 iif odp1 lookup local; "
-	"ip rule add pref 2 to 198.51.100.1 lookup 101; "
-	"ip rule add pref 2 to 198.51.100.2 lookup 102; "
-	"ip rule add pref 3 lookup local; "
-	"ip rule del pref 0; "
-	"for i in 0 1; do "
-	"	ip addr add 198.51.100.$((i + 1))/24 dev odp$i; "
-	"	ip link set odp$i up; "
-	"	echo 1 >/proc/sys/net/ipv4/conf/odp$i/accept_local; "
-	"	echo 0 >/proc/sys/net/ipv4/conf/odp$i/rp_filter; "
-	"	rdma link add rxe_odp$i type rxe netdev odp$i; "
-	"done; "
-	"echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter; "
-	"ip route add 198.51.100.1 dev odp1 table 101; "
-	"ip route add 198.51.100.2 dev odp0 table 102; ";
+static const char *const make_wire[] = {
+	"ip link add odp0 type veth peer name odp1",
+	"ip rule add pref 1 iif odp0 lookup local",
+	"ip rule add pref 1 iif odp1 lookup local",
+	"ip rule add pref 2 to 198.51.100.1 lookup 101",
+	"ip rule add pref 2 to 198.51.100.2 lookup 102",
+	"ip rule add pref 3 lookup local",
+	"ip rule del pref 0",
+	"ip addr add 198.51.100.1/24 dev odp0",
+	"ip addr add 198.51.100.2/24 dev odp1",
+	"ip link set odp0 up",
+	"ip link set odp1 up",
+	"for i in odp0 odp1; do echo 1 >/proc/sys/net/ipv4/conf/$i/accept_local; done",
+	"for i in odp0 odp1 all; do echo 0 >/proc/sys/net/ipv4/conf/$i/rp_filter; done",
+	"ip route add 198.51.100.1 dev odp1 table 101",
+	"ip route add 198.51.100.2 dev odp0 table 102",
+	"rdma link add rxe_odp0 type rxe netdev odp0",
+	"rdma link add rxe_odp1 type rxe netdev odp1",
+};
 
-static const char remove_wire[] =
-	"tc qdisc del dev odp0 root; tc qdisc del dev odp1 root; "
-	"rdma link delete rxe_odp0; rdma link delete rxe_odp1; "
-	"ip rule add pref 0 lookup local; "
-	"ip rule del pref 1; ip rule del pref 1; ip rule del pref 2; ip rule del pref 2; "
-	"ip rule del pref 3; ip link del odp0";
+static const char *const remove_wire[] = {
+	"rdma link delete rxe_odp0",
+	"rdma link delete rxe_odp1",
+	"ip rule add pref 0 lookup local",
+	"for i in 1 1 2 2 3; do ip rule del pref $i; done",
+	"ip link del odp0",
+};
 
 FIXTURE(net) {
 	struct odp_dev dev[2];
@@ -85,19 +86,30 @@ FIXTURE_VARIANT_ADD(net, all_of_it) {
 	.netem = "delay 1ms 1ms loss 1% duplicate 2% reorder 90% 50%",
 };
 
-static int shell(const char *command)
+static int shell(struct __test_metadata *_metadata, const char *const *commands, int nr)
 {
-	return system(command);
+	int i, ret = 0;
+
+	for (i = 0; i < nr; i++) {
+		if (system(commands[i])) {
+			TH_LOG("%s: failed", commands[i]);
+			ret = -1;
+		}
+	}
+	return ret;
 }
 
 static int disturb(const char *netem)
 {
-	char command[256];
+	char command[128];
+	int side, ret = 0;
 
-	snprintf(command, sizeof(command),
-		 "tc qdisc add dev odp0 root netem %s && tc qdisc add dev odp1 root netem %s",
-		 netem, netem);
-	return shell(command);
+	for (side = 0; side < 2; side++) {
+		snprintf(command, sizeof(command), "tc qdisc add dev odp%d root netem %s", side,
+			 netem);
+		ret |= system(command);
+	}
+	return ret;
 }
 
 FIXTURE_SETUP(net)
@@ -105,9 +117,9 @@ FIXTURE_SETUP(net)
 	static const char *const names[] = { "rxe_odp0", "rxe_odp1" };
 	int side;
 
-	if (shell("command -v tc rdma ip >/dev/null"))
+	if (system("command -v tc rdma ip >/dev/null"))
 		SKIP(return, "ip, tc and rdma of iproute2 are needed");
-	ASSERT_EQ(0, shell(make_wire));
+	ASSERT_EQ(0, shell(_metadata, make_wire, sizeof(make_wire) / sizeof(*make_wire)));
 	ASSERT_EQ(0, disturb(variant->netem));
 	for (side = 0; side < 2; side++) {
 		ASSERT_EQ(0, odp_open_name(&self->dev[side], names[side]));
@@ -131,7 +143,7 @@ FIXTURE_TEARDOWN(net)
 		EXPECT_EQ(0, ibv_dereg_mr(self->mr[side]));
 		odp_close(&self->dev[side]);
 	}
-	EXPECT_EQ(0, shell(remove_wire));
+	EXPECT_EQ(0, shell(_metadata, remove_wire, sizeof(remove_wire) / sizeof(*remove_wire)));
 }
 
 static int transfer(FIXTURE_DATA(net) *self, enum ibv_wr_opcode op, size_t at, size_t len)
@@ -140,7 +152,6 @@ static int transfer(FIXTURE_DATA(net) *self, enum ibv_wr_opcode op, size_t at, s
 			self->mem[ODP_RESP] + at, self->mr[ODP_RESP]);
 }
 
-/* What is read must be in memory before it is discarded: as zeros, if nothing else. */
 static void discard(FIXTURE_DATA(net) *self, int side)
 {
 	madvise(self->mem[side], LEN, MADV_DONTNEED);
