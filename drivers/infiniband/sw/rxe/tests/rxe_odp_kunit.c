@@ -93,9 +93,9 @@ static void copies_stay_inside_of_the_region(struct kunit *test)
 					    IB_ACCESS_LOCAL_WRITE);
 
 	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, TEST_IOVA - 1, tr->in, 1,
-					     RXE_FROM_MR_OBJ));
+						   RXE_FROM_MR_OBJ));
 	KUNIT_EXPECT_EQ(test, -EFAULT, rxe_mr_copy(&tr->mr, TEST_IOVA + TEST_SIZE - 1, tr->in,
-					     2, RXE_FROM_MR_OBJ));
+						   2, RXE_FROM_MR_OBJ));
 	KUNIT_EXPECT_EQ(test, 0, rxe_mr_copy(&tr->mr, TEST_IOVA + TEST_SIZE, tr->in, 0,
 					     RXE_FROM_MR_OBJ));
 	ib_umem_release(tr->mr.umem);
