@@ -62,7 +62,9 @@
  *	  put chunk: freed
  *	  put umem: freed
  *
- * Locks: mmap_lock (outside), chunk->lock, xa_lock or populate_lock.
+ * Locks: mmap_lock (outside), chunk->lock, xa_lock or populate_lock. A page-table lock is
+ * outside of xa_lock, as reclaim asks under it what the device uses (umem_odp_age.c); so
+ * nothing is allocated under xa_lock that would reclaim.
  *
  * Copyright (C) 2026 the Pinless authors
  */
