@@ -171,7 +171,11 @@ def joint(one, other):
     """The options of a machine for both, or None: more memory, swap or huge pages than
     a test needs do it no harm; other nodes, devices or excuses may."""
     dev = {one.get("dev"), other.get("dev")} - {None}
-    if one.get("alone") or other.get("alone") or len(dev) > 1 or any(one.get(name) != other.get(name) for name in ("fakenuma", "smp", "allow", "mlx5")):
+    same = ("fakenuma", "smp", "allow", "mlx5")
+    if len(dev) > 1 or any(one.get(name) != other.get(name) for name in same):
+        return None
+    # A machine that is small on purpose.
+    if one.get("alone") or other.get("alone"):
         return None
     both = {**one, **other}
     for name, value in (("mem", size), ("swap", size), ("hugepages", lambda text: int(text or 0))):
