@@ -3,8 +3,8 @@
 adapter of QEMU with the same delays, under the same program (odp/).
 
 Three boots a tree, with a clock that counts instructions: "one" has one vCPU, "two" has
-two, which take turns, and "small" has little memory and a place to swap. A time is then the instructions of the guest
-and its waits for the device, and does not depend on the host.
+two, which take turns, and "small" has little memory and a place to swap. A time is then
+the instructions of the guest and its waits for the device, and does not depend on the host.
 """
 import concurrent.futures
 import fnmatch

@@ -89,10 +89,10 @@ struct ib_umem_odp_ops {
  * @chunks: struct ib_odp_chunk by ib_umem_odp_chunk_index(); its lock also
  *	protects lookup against reaping
  * @reap_list: chunks that became empty, under the lock of @chunks
- * @reap_work: frees those that still are
  * @age_list: chunks with pages that the device is to forget, to see if it uses them;
  *	under the lock of @chunks
- * @age_work: has it do so
+ * @work: frees those that are still empty, and has the device forget; both in turn, so
+ *	no chunk is freed under either
  * @refs: the region's, and one for each fault that user space may hold up
  * @dead: the region is gone: nothing is entered any more; set under the lock of
  *	@chunks, read under that or a chunk's lock
@@ -112,9 +112,8 @@ struct ib_umem_odp {
 	struct ib_odp_runs *runs;
 	struct xarray chunks;
 	struct list_head reap_list;
-	struct work_struct reap_work;
 	struct list_head age_list;
-	struct delayed_work age_work;
+	struct delayed_work work;
 	refcount_t refs;
 	bool dead;
 	bool uses_dma;

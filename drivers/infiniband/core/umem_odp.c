@@ -229,7 +229,7 @@ static void chunk_list_if_empty(struct ib_odp_chunk *chunk)
 	if (odp->dead || READ_ONCE(chunk->nr_mapped) || !list_empty(&chunk->reap_entry))
 		return;
 	list_add_tail(&chunk->reap_entry, &odp->reap_list);
-	queue_work(ib_odp_wq, &odp->reap_work);
+	mod_delayed_work(ib_odp_wq, &odp->work, 0);
 }
 
 /**
@@ -304,9 +304,8 @@ static struct ib_odp_chunk *odp_next_idle(struct ib_umem_odp *odp)
 	return chunk;
 }
 
-static void ib_umem_odp_reap(struct work_struct *work)
+static void odp_reap(struct ib_umem_odp *odp)
 {
-	struct ib_umem_odp *odp = container_of(work, struct ib_umem_odp, reap_work);
 	struct ib_odp_chunk *chunk;
 	bool reaped = false;
 
@@ -318,6 +317,14 @@ static void ib_umem_odp_reap(struct work_struct *work)
 	}
 	if (reaped && odp->ops && odp->ops->reaped)
 		odp->ops->reaped(odp);
+}
+
+static void odp_work(struct work_struct *work)
+{
+	struct ib_umem_odp *odp = container_of(to_delayed_work(work), struct ib_umem_odp, work);
+
+	ib_umem_odp_age(odp);
+	odp_reap(odp);
 }
 
 /**
@@ -416,9 +423,8 @@ static struct ib_umem_odp *odp_alloc(struct ib_device *device, unsigned long add
 		odp->skew = ib_umem_start(odp) & (ops->granule - 1);
 	xa_init_flags(&odp->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&odp->reap_list);
-	INIT_WORK(&odp->reap_work, ib_umem_odp_reap);
 	INIT_LIST_HEAD(&odp->age_list);
-	INIT_DELAYED_WORK(&odp->age_work, ib_umem_odp_age_work);
+	INIT_DELAYED_WORK(&odp->work, odp_work);
 	refcount_set(&odp->refs, 1);
 	spin_lock_init(&odp->populate_lock);
 	INIT_LIST_HEAD(&odp->populates);
@@ -556,8 +562,7 @@ void ib_umem_odp_release(struct ib_umem_odp *odp)
 	 * Chunks can still become empty and queue the work, until they are
 	 * removed; it would find them, so it is disabled and not just waited for.
 	 */
-	disable_work_sync(&odp->reap_work);
-	disable_delayed_work_sync(&odp->age_work);
+	disable_delayed_work_sync(&odp->work);
 	xa_for_each(&odp->chunks, index, chunk) {
 		xa_erase(&odp->chunks, index);
 		chunk_retire(chunk);

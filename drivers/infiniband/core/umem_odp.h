@@ -80,7 +80,7 @@ bool ib_odp_ahead_has_room(struct mem_cgroup *memcg, unsigned long nr);
 void ib_odp_chunk_mark(struct ib_odp_chunk *chunk, unsigned long start, unsigned long end);
 bool ib_odp_chunk_age(struct mmu_interval_notifier *mni, unsigned long start,
 		      unsigned long end, bool clear);
-void ib_umem_odp_age_work(struct work_struct *work);
+void ib_umem_odp_age(struct ib_umem_odp *odp);
 
 void ib_odp_chunk_granules(const struct ib_odp_chunk *chunk, unsigned long *start,
 			   unsigned long *end);

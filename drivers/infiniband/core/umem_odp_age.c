@@ -75,7 +75,7 @@ static void chunk_age_later(struct ib_odp_chunk *chunk)
 	xa_lock(&odp->chunks);
 	if (!odp->dead && list_empty(&chunk->age_entry)) {
 		list_add_tail(&chunk->age_entry, &odp->age_list);
-		queue_delayed_work(ib_odp_wq, &odp->age_work, ODP_AGE_DELAY);
+		queue_delayed_work(ib_odp_wq, &odp->work, ODP_AGE_DELAY);
 	}
 	xa_unlock(&odp->chunks);
 }
@@ -107,17 +107,15 @@ bool ib_odp_chunk_age(struct mmu_interval_notifier *mni, unsigned long start,
 	return used;
 }
 
-/* The next chunk of which the device is to forget pages, with a reference. */
+/* The next chunk of which the device is to forget pages. */
 static struct ib_odp_chunk *odp_next_aged(struct ib_umem_odp *odp)
 {
 	struct ib_odp_chunk *chunk;
 
 	xa_lock(&odp->chunks);
 	chunk = list_first_entry_or_null(&odp->age_list, struct ib_odp_chunk, age_entry);
-	if (chunk) {
+	if (chunk)
 		list_del_init(&chunk->age_entry);
-		refcount_inc(&chunk->refs);
-	}
 	xa_unlock(&odp->chunks);
 	return chunk;
 }
@@ -162,15 +160,18 @@ static void chunk_do_age(struct ib_odp_chunk *chunk)
 	mutex_unlock(&chunk->lock);
 }
 
-void ib_umem_odp_age_work(struct work_struct *work)
+/**
+ * ib_umem_odp_age() - have the device forget what was asked about
+ * @odp: the umem
+ *
+ * Context: the umem's work, which alone frees chunks until the region's end; sleeps.
+ */
+void ib_umem_odp_age(struct ib_umem_odp *odp)
 {
-	struct ib_umem_odp *odp = container_of(to_delayed_work(work), struct ib_umem_odp,
-					       age_work);
 	struct ib_odp_chunk *chunk;
 
 	while ((chunk = odp_next_aged(odp))) {
 		chunk_do_age(chunk);
-		ib_odp_chunk_put(chunk);
 		cond_resched();
 	}
 }

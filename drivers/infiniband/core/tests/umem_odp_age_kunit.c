@@ -104,7 +104,7 @@ static void device_forgets_and_keeps_its_pages(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_clear(test, addr + 9 * PAGE_SIZE, PAGE_SIZE));
 	/* Until it has forgotten, its use cannot be seen. */
 	KUNIT_EXPECT_TRUE(test, test_clear(test, addr + 9 * PAGE_SIZE, PAGE_SIZE));
-	flush_delayed_work(&odp->age_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	KUNIT_EXPECT_EQ(test, 0, to->zap.open);
 	expect_zapped(test, addr, 8, 8);
@@ -131,7 +131,7 @@ static void pages_of_one_granule_are_forgotten_at_once(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, test_fault_error(odp, addr, NR_PAGES * PAGE_SIZE, 0));
 	for (i = 1; i < 24; i += 2)
 		KUNIT_EXPECT_TRUE(test, test_clear(test, addr + i * PAGE_SIZE, PAGE_SIZE));
-	flush_delayed_work(&odp->age_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	expect_zapped(test, addr, 0, 24);
 	ib_umem_odp_release(odp);
@@ -150,7 +150,7 @@ static void huge_page_is_one(struct kunit *test)
 	KUNIT_EXPECT_NE(test, 0, chunk->huge);
 	ib_odp_chunk_unlock(chunk);
 	KUNIT_EXPECT_TRUE(test, test_clear(test, addr, IB_ODP_CHUNK_SIZE));
-	flush_delayed_work(&odp->age_work);
+	flush_delayed_work(&odp->work);
 	expect_zapped(test, addr, 0, IB_ODP_CHUNK_PAGES);
 	KUNIT_EXPECT_FALSE(test, test_clear(test, addr, IB_ODP_CHUNK_SIZE));
 	ib_umem_odp_release(odp);
@@ -168,7 +168,7 @@ static void what_is_asked_may_go(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_clear(test, addr, PAGE_SIZE));
 	KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, PAGE_SIZE, MADV_DONTNEED));
 	zaps = to->zap.nr;
-	flush_delayed_work(&odp->age_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, zaps, to->zap.nr);
 	KUNIT_ASSERT_EQ(test, 0, test_fault_error(odp, addr, PAGE_SIZE, 0));
 	KUNIT_EXPECT_TRUE(test, test_clear(test, addr, PAGE_SIZE));

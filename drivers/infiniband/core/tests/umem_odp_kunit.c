@@ -127,7 +127,7 @@ static void unmapping_takes_pages_away(struct kunit *test)
 						  SZ_64K - 3 * PAGE_SIZE, 0));
 	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_64K));
-	flush_work(&odp->reap_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 0, test_nr_chunks(odp));
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
 	ib_umem_odp_release(odp);
@@ -164,11 +164,11 @@ static void driver_is_told_that_chunks_went(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, addr, addr + 1));
 	KUNIT_EXPECT_FALSE(test, ib_umem_odp_has_chunks(odp, addr + IB_ODP_CHUNK_SIZE, last));
 	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, end - 1, end));
-	flush_work(&odp->reap_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 0, to->zap.reaped);
 
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
-	flush_work(&odp->reap_work);
+	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 1, to->zap.reaped);
 	KUNIT_EXPECT_FALSE(test, ib_umem_odp_has_chunks(odp, addr, last));
 	KUNIT_EXPECT_TRUE(test, ib_umem_odp_has_chunks(odp, addr, end));
@@ -333,9 +333,9 @@ static void chunk_that_is_locked_is_not_freed(struct kunit *test)
 	test_wait(test, !ib_umem_odp_has_chunks(odp, addr, addr + PAGE_SIZE));
 	/* The worker has taken it out, and waits for the lock. */
 	msleep(50);
-	KUNIT_EXPECT_TRUE(test, work_busy(&odp->reap_work) & WORK_BUSY_RUNNING);
+	KUNIT_EXPECT_TRUE(test, work_busy(&odp->work.work) & WORK_BUSY_RUNNING);
 	ib_odp_chunk_unlock(chunk);
-	test_wait(test, !work_busy(&odp->reap_work));
+	test_wait(test, !work_busy(&odp->work.work));
 	ib_umem_odp_release(odp);
 }
 
