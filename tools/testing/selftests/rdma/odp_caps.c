@@ -4,8 +4,6 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <rdma/ib_user_verbs.h>
-
 #include "odp_loop.h"
 
 #include "../kselftest_harness.h"
@@ -137,30 +135,9 @@ TEST_F(caps, persistent_flush_is_allowed_where_the_device_has_it)
 						  ODP_PAGED | flush_persistent));
 }
 
-/* The library's driver for rxe does not have it; the kernel does. */
 static int rereg_errno(struct ibv_mr *mr, int access)
 {
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr rereg;
-	} cmd = {
-		.hdr = {
-			.command = IB_USER_VERBS_CMD_REREG_MR,
-			.in_words = sizeof(cmd) / 4,
-			.out_words = sizeof(resp) / 4,
-		},
-		.rereg = {
-			.response = (uintptr_t)&resp,
-			.mr_handle = mr->handle,
-			.flags = IBV_REREG_MR_CHANGE_ACCESS,
-			.access_flags = access,
-		},
-	};
-
-	if (write(mr->context->cmd_fd, &cmd, sizeof(cmd)) != sizeof(cmd))
-		return errno;
-	return 0;
+	return odp_rereg(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, access);
 }
 
 TEST_F(caps, region_cannot_change_between_pinned_and_paged)

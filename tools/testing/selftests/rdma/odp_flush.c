@@ -229,37 +229,11 @@ TEST_F(flush, right_to_it_is_needed)
 					       IB_FLUSH_PERSISTENT, IB_FLUSH_RANGE));
 }
 
-/* Register with the right, too, by a call that the library's driver does not have. */
-static int allow_persistence(struct ibv_mr *mr)
-{
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr rereg;
-	} cmd = {
-		.hdr = {
-			.command = IB_USER_VERBS_CMD_REREG_MR,
-			.in_words = sizeof(cmd) / 4,
-			.out_words = sizeof(resp) / 4,
-		},
-		.rereg = {
-			.response = (uintptr_t)&resp,
-			.mr_handle = mr->handle,
-			.flags = IBV_REREG_MR_CHANGE_ACCESS,
-			.access_flags = ODP_PAGED | FLUSHED | PERSISTENT,
-		},
-	};
-
-	if (write(mr->context->cmd_fd, &cmd, sizeof(cmd)) != sizeof(cmd))
-		return errno;
-	mr->rkey = resp.rkey;
-	return 0;
-}
-
 /* Memory that is lost with the power is not made persistent, and that is said. */
 TEST_F(flush, regress_right_that_comes_later_harms_nothing)
 {
-	int ret = allow_persistence(self->mr);
+	int ret = odp_rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+			    ODP_PAGED | FLUSHED | PERSISTENT);
 
 	if (ret) {
 		EXPECT_EQ(EOPNOTSUPP, ret);

@@ -71,6 +71,13 @@ int odp_rdma(struct odp_pair *pair, enum ibv_wr_opcode op, void *local,
 int odp_advise(struct ibv_pd *pd, uint32_t advice, uint32_t flags,
 	       struct ibv_sge *sge, int nr);
 
+/*
+ * ibv_rereg_mr(), which the library's driver for rxe lacks: 0, with the region's new keys, or
+ * the errno.
+ */
+int odp_rereg(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length,
+	      int access);
+
 bool odp_is_rxe(struct ibv_context *ctx);
 
 /* What of ibv_destroy_qp() is the kernel's. */

@@ -5,7 +5,6 @@
  *
  * Copyright (C) 2026 the Pinless authors
  */
-#include <rdma/ib_user_verbs.h>
 #include <sys/mman.h>
 
 #include "odp_loop.h"
@@ -56,42 +55,6 @@ FIXTURE_TEARDOWN(rereg)
 	odp_close(&self->dev);
 }
 
-/*
- * The library's driver for rxe does not have it; the kernel does. 0, with the region's new
- * keys, or the errno.
- */
-static int rereg(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length,
-		 int access)
-{
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr rereg;
-	} cmd = {
-		.hdr = {
-			.command = IB_USER_VERBS_CMD_REREG_MR,
-			.in_words = sizeof(cmd) / 4,
-			.out_words = sizeof(resp) / 4,
-		},
-		.rereg = {
-			.response = (uintptr_t)&resp,
-			.mr_handle = mr->handle,
-			.flags = flags,
-			.start = (uintptr_t)addr,
-			.length = length,
-			.hca_va = (uintptr_t)addr,
-			.pd_handle = pd ? pd->handle : 0,
-			.access_flags = access,
-		},
-	};
-
-	if (write(mr->context->cmd_fd, &cmd, sizeof(cmd)) != sizeof(cmd))
-		return errno;
-	mr->lkey = resp.lkey;
-	mr->rkey = resp.rkey;
-	return 0;
-}
-
 static int transfer(FIXTURE_DATA(rereg) *self, enum ibv_wr_opcode op, void *remote, size_t len)
 {
 	return odp_rdma(&self->pair, op, self->local, self->local_mr, len, remote, self->mr);
@@ -103,7 +66,7 @@ TEST_F(rereg, other_memory_is_what_is_used)
 
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
 	old.rkey = self->mr->rkey;
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
 			   LEN - PAGE, 0));
 	memset(self->local, 2, LEN);
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->other, LEN - PAGE));
@@ -124,7 +87,7 @@ TEST_F(rereg, larger_memory_is_used_to_its_end)
 {
 	char *large = odp_map(4 * LEN);
 
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, large, 4 * LEN, 0));
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, large, 4 * LEN, 0));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, large + 3 * LEN, LEN));
 	EXPECT_EQ(LEN, odp_same_byte(large + 3 * LEN, LEN, 1));
 	EXPECT_EQ(3 * LEN, odp_same_byte(large, 3 * LEN, 0));
@@ -135,10 +98,10 @@ TEST_F(rereg, another_domain_has_it)
 	struct ibv_pd *pd = ibv_alloc_pd(self->dev.ctx);
 
 	ASSERT_NE(NULL, pd);
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_PD, pd, NULL, 0, 0));
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_PD, pd, NULL, 0, 0));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_WRITE, self->mem, 1));
 	/* The old one is not in use any more than the new one. */
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_PD, self->dev.pd, NULL, 0, 0));
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_PD, self->dev.pd, NULL, 0, 0));
 	EXPECT_EQ(0, ibv_dealloc_pd(pd));
 	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
@@ -149,7 +112,7 @@ TEST_F(rereg, rights_change)
 {
 	int paged = variant->access & IBV_ACCESS_ON_DEMAND;
 
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
 			   paged | IBV_ACCESS_REMOTE_READ));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_READ, self->mem, LEN));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_WRITE, self->mem, 1));
@@ -162,11 +125,11 @@ TEST_F(rereg, everything_changes_at_once)
 	int paged = variant->access & IBV_ACCESS_ON_DEMAND;
 
 	ASSERT_NE(NULL, pd);
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD |
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD |
 			   IBV_REREG_MR_CHANGE_ACCESS, pd, self->other, LEN,
 			   paged | IBV_ACCESS_REMOTE_READ));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_READ, self->other, 1));
-	ASSERT_EQ(0, rereg(self->mr, IBV_REREG_MR_CHANGE_PD, self->dev.pd, NULL, 0, 0));
+	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_PD, self->dev.pd, NULL, 0, 0));
 	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_READ, self->other, LEN));
 	EXPECT_EQ(LEN, odp_same_byte(self->local, LEN, 0));
@@ -179,10 +142,10 @@ TEST_F(rereg, pinned_becomes_paged_and_back)
 	int flags = IBV_REREG_MR_CHANGE_ACCESS | IBV_REREG_MR_CHANGE_TRANSLATION;
 	int to = variant->access ^ IBV_ACCESS_ON_DEMAND;
 
-	ASSERT_EQ(0, rereg(self->mr, flags, NULL, self->mem, LEN, to));
+	ASSERT_EQ(0, odp_rereg(self->mr, flags, NULL, self->mem, LEN, to));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
 	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, 1));
-	ASSERT_EQ(0, rereg(self->mr, flags, NULL, self->other, LEN, variant->access));
+	ASSERT_EQ(0, odp_rereg(self->mr, flags, NULL, self->other, LEN, variant->access));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->other, LEN));
 	EXPECT_EQ(LEN, odp_same_byte(self->other, LEN, 1));
 }
@@ -193,12 +156,12 @@ TEST_F(rereg, refused_change_changes_nothing)
 	int paged = variant->access & IBV_ACCESS_ON_DEMAND;
 	uint32_t rkey = self->mr->rkey;
 
-	EXPECT_NE(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other, 0, 0));
-	EXPECT_NE(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL,
+	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other, 0, 0));
+	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL,
 			   (void *)0xffff888000000000UL, LEN, 0));
-	EXPECT_NE(0, rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
+	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
 			   -2 * PAGE, 0));
-	EXPECT_NE(0, rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
 			   paged | IBV_ACCESS_REMOTE_WRITE));
 	EXPECT_EQ(rkey, self->mr->rkey);
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
