@@ -32,16 +32,13 @@ static uint64_t swapped_in(void)
 static void read_hot(struct bench *b, const struct region *hot, size_t first)
 {
 	size_t offsets[READS], i;
-	const char *page;
 
 	for (i = 0; i < READS; i++)
 		offsets[i] = (first + i * PAGE) % hot->len;
 	lane_pages(b, &b->lane, IBV_WR_RDMA_READ, hot, offsets, READS);
-	for (i = 0; i < READS; i++) {
-		page = b->buffer + (offsets[i] / PAGE % SLOTS + SLOTS) * PAGE;
-		if (*(const size_t *)page != offsets[i])
+	for (i = 0; i < READS; i++)
+		if (*(size_t *)buffer_slot(b, offsets[i], true) != offsets[i])
 			die("the page at %#zx was not read as it is", offsets[i]);
-	}
 }
 
 /* Every page says where it is. */

@@ -80,6 +80,7 @@ void bench_open(struct bench *b);
 void lane_open(struct bench *b, struct lane *lane);
 void lane_post(struct lane *lane, int end, struct ibv_send_wr *wr);
 void lane_wait(struct lane *lane, int nr);
+char *buffer_slot(struct bench *b, size_t offset, bool read);
 void lane_pages(struct bench *b, struct lane *lane, enum ibv_wr_opcode op,
 		const struct region *r, const size_t *offsets, unsigned int nr);
 void check_written(struct bench *b, const struct region *r, const size_t *offsets,

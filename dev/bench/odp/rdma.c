@@ -84,7 +84,8 @@ void lane_wait(struct lane *lane, int nr)
 	}
 }
 
-static char *slot(struct bench *b, size_t offset, bool read)
+/* Where the page at an offset is sent from, or read to. */
+char *buffer_slot(struct bench *b, size_t offset, bool read)
 {
 	return b->buffer + (offset / PAGE % SLOTS + (read ? SLOTS : 0)) * PAGE;
 }
@@ -101,7 +102,7 @@ void lane_pages(struct bench *b, struct lane *lane, enum ibv_wr_opcode op,
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		char *mine = slot(b, offsets[i], op == IBV_WR_RDMA_READ);
+		char *mine = buffer_slot(b, offsets[i], op == IBV_WR_RDMA_READ);
 
 		sge[i] = (struct ibv_sge) { (uintptr_t)mine, PAGE, b->buffer_mr->lkey };
 		wr[i] = (struct ibv_send_wr) {
@@ -121,7 +122,7 @@ void check_written(struct bench *b, const struct region *r, const size_t *offset
 	unsigned int i;
 
 	for (i = 0; i < nr; i++)
-		if (memcmp(r->mem + offsets[i], slot(b, offsets[i], false), PAGE))
+		if (memcmp(r->mem + offsets[i], buffer_slot(b, offsets[i], false), PAGE))
 			die("the page at %#zx is not what was written", offsets[i]);
 }
 
@@ -132,9 +133,9 @@ void check_read(struct bench *b, const struct region *r, const size_t *offsets,
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		memset(slot(b, offsets[i], true), 0xa5, PAGE);
+		memset(buffer_slot(b, offsets[i], true), 0xa5, PAGE);
 		lane_pages(b, &b->lane, IBV_WR_RDMA_READ, r, &offsets[i], 1);
-		if (memcmp(r->mem + offsets[i], slot(b, offsets[i], true), PAGE))
+		if (memcmp(r->mem + offsets[i], buffer_slot(b, offsets[i], true), PAGE))
 			die("the page at %#zx was not read as it is", offsets[i]);
 	}
 }
