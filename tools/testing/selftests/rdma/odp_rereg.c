@@ -67,7 +67,7 @@ TEST_F(rereg, other_memory_is_what_is_used)
 	ASSERT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
 	old.rkey = self->mr->rkey;
 	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
-			   LEN - PAGE, 0));
+			       LEN - PAGE, 0));
 	memset(self->local, 2, LEN);
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->other, LEN - PAGE));
 	EXPECT_EQ(LEN - PAGE, odp_same_byte(self->other, LEN - PAGE, 2));
@@ -113,7 +113,7 @@ TEST_F(rereg, rights_change)
 	int paged = variant->access & IBV_ACCESS_ON_DEMAND;
 
 	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
-			   paged | IBV_ACCESS_REMOTE_READ));
+			       paged | IBV_ACCESS_REMOTE_READ));
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_READ, self->mem, LEN));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_WRITE, self->mem, 1));
 	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, 0));
@@ -126,8 +126,8 @@ TEST_F(rereg, everything_changes_at_once)
 
 	ASSERT_NE(NULL, pd);
 	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD |
-			   IBV_REREG_MR_CHANGE_ACCESS, pd, self->other, LEN,
-			   paged | IBV_ACCESS_REMOTE_READ));
+			       IBV_REREG_MR_CHANGE_ACCESS, pd, self->other, LEN,
+			       paged | IBV_ACCESS_REMOTE_READ));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, transfer(self, IBV_WR_RDMA_READ, self->other, 1));
 	ASSERT_EQ(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_PD, self->dev.pd, NULL, 0, 0));
 	ASSERT_EQ(0, odp_pair_reconnect(&self->pair));
@@ -158,11 +158,11 @@ TEST_F(rereg, refused_change_changes_nothing)
 
 	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other, 0, 0));
 	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL,
-			   (void *)0xffff888000000000UL, LEN, 0));
+			       (void *)0xffff888000000000UL, LEN, 0));
 	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, self->other,
-			   -2 * PAGE, 0));
+			       -2 * PAGE, 0));
 	EXPECT_NE(0, odp_rereg(self->mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
-			   paged | IBV_ACCESS_REMOTE_WRITE));
+			       paged | IBV_ACCESS_REMOTE_WRITE));
 	EXPECT_EQ(rkey, self->mr->rkey);
 	EXPECT_EQ(IBV_WC_SUCCESS, transfer(self, IBV_WR_RDMA_WRITE, self->mem, LEN));
 	EXPECT_EQ(LEN, odp_same_byte(self->mem, LEN, 1));
