@@ -90,6 +90,15 @@ RACES = (
     ("of_the_base_and_ours", ("zap_pte_range / chunk_map_smalls",), 125),
     ("of_ours_after_the_base", ("tick_sched_do_timer / ktime_get", "do_fault / mmu_interval_insert"), 125),
 )
+# What is told of a report, in a line.
+TOLD = (
+    ("a_trace_alone", "kswapd0: page allocation failure: order:0\nCPU: 0 UID: 0 PID: 12\n"
+     "Call Trace:\n <TASK>\n warn_alloc+0xa5/0x130\n ? stale+0x1/0x20\n virtqueue_add+0x1/0x20\n",
+     "kswapd0: page allocation failure: order:0 in warn_alloc < virtqueue_add"),
+    ("a_header", "swapper: an unrelated line\nWARNING: CPU: 1 PID: 7 at mm/rmap.c:1\n"
+     "CPU: 1 UID: 0 PID: 7\nCall Trace:\n try_to_unmap+0x5/0x10\n---[ end trace 0 ]---\n",
+     "WARNING: CPU: 1 PID: 7 at mm/rmap.c:1 in try_to_unmap"),
+)
 LISTS = (
     ("good", "KTAP version 1\n1..2\nok 1 a\nok 2 b # SKIP no device\n", True),
     ("no_plan", "KTAP version 1\nok 1 a\n", False),
@@ -139,26 +148,30 @@ def on_vm(tally, config):
 
 
 def verdict_on(lines, **opts):
-    """(status, reports) of a run with these lines on its console, and else in order."""
+    """(status, reason, reports) of a run with these lines on its console, and else in order."""
     files = {"kernel.log": "".join(lines), "verdict": "exit 0 0 0 end\n", "qemu.log": ""}
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
-        status, _, splats = vm.judge(folder, "0", 0, opts)
-    return status, "\n".join("\n".join(block) for block in splats)
+        status, reason, splats = vm.judge(folder, "0", 0, opts)
+    return status, reason, "\n".join("\n".join(block) for block in splats)
 
 
 def on_texts(tally):
     for name, line, due in TEXTS:
-        status, _ = verdict_on([f"[   10.000000] {line}\n"])
+        status, _, _ = verdict_on([f"[   10.000000] {line}\n"])
         tally.add(f"text.{name}", "pass" if status == due else "fail",
                   "" if status == due else f"status {status}, due {due}")
     for name, ends, due in RACES:
         lines = [f"[   10.000000] BUG: KCSAN: data-race in {end}\n" for end in ends]
-        status, _ = verdict_on(lines, config="kcsan")
+        status, _, _ = verdict_on(lines, config="kcsan")
         tally.add(f"race.{name}", "pass" if status == due else "fail",
                   "" if status == due else f"status {status}, due {due}")
+    for name, text, due in TOLD:
+        _, said, _ = verdict_on([f"[   10.000000] {line}\n" for line in text.splitlines()])
+        good = said == f"the kernel or the adapter reported 1 problem(s): {due}"
+        tally.add(f"told.{name}", "pass" if good else "fail", "" if good else f"says: {said}")
 
 
 def parts_of(klog):
@@ -179,7 +192,7 @@ def on_parts(tally, config, parts, **opts):
     result = vm.run(config, script, name="fixture", quiet=True, timeout=300, **opts)
     found = parts_of(result.klog)
     for name, _, text in parts:
-        status, reports = verdict_on(found.get(name, ["no mark of this part"]), config=config)
+        status, _, reports = verdict_on(found.get(name, ["no mark of this part"]), config=config)
         good = name in found and status == (125 if text else 0) and text in reports
         tally.add(f"report.{name}", "pass" if good else "fail", "" if good else
                   f"status {status}, due: {text or 'no report'}; {result.klog}")

@@ -43,6 +43,8 @@ END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 OTHERS_RACE = (r"^BUG: KCSAN: data-race in (?!.*(?:mmu_|mm_(?:take|drop)_all_|mm_visit_|mapping_lock_"
                r"|torture_|recorder_|chunk_|odp|umr|populate_|entry_mark_dirty|rxe_|race_once))")
 BLOCK = 120     # lines that one report may span
+FUNCTION = re.compile(r"^ ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x")
+FUNCTIONS = 16  # of a trace that is told in a line
 
 
 def strip(line):
@@ -78,3 +80,17 @@ def find(lines, allow=None):
         reports.append(block)
         at = stop
     return reports
+
+
+def headline(report):
+    """REPORT in a line: its header, or what its trace follows, and its innermost functions."""
+    said = report[0]
+    for at, line in enumerate(report):
+        if HEADER.search(line):
+            said = line
+            break
+        if line.startswith("CPU: ") and at:
+            said = report[at - 1]
+            break
+    functions = [found[1] for line in report if (found := FUNCTION.match(line))]
+    return said + (f" in {' < '.join(functions[:FUNCTIONS])}" if functions else "")

@@ -260,7 +260,8 @@ def judge(folder, nonce, ended, opts):
     splats = splat.find(lines, "|".join(excused)) + violations(folder, allow) + sanitizer_reports(folder)
     found = re.search(rf"^exit {nonce} (\d+) (\d+) end$", verdict, re.M)
     if splats:
-        return 125, f"the kernel or the adapter reported {len(splats)} problem(s)", splats
+        said = splat.headline(splats[0])
+        return 125, f"the kernel or the adapter reported {len(splats)} problem(s): {said}", splats
     if ended is None:
         return 124, "timeout", splats
     if ended:
