@@ -6,106 +6,16 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 
-#include "odp_loop.h"
+#include "odp_traffic.h"
 
 #include "../kselftest_harness.h"
 
 #define PAGE	4096UL
-#define AREA	(2 * ODP_CHUNK)
-#define FIRST	(ODP_CHUNK - 8 * PAGE + 5)
-#define LEN	(16 * PAGE)
+#define AREA	TRAFFIC_AREA
 #define ROUNDS	20
 #define ENOUGH	8	/* transfers before something happens */
-
-/* Two QPs, a paged and a pinned region, and a thread that uses them. */
-struct traffic {
-	struct odp_dev dev;
-	struct odp_pair pair;
-	struct ibv_mr *mr, *pinned_mr;
-	char *mem, *pinned;
-	pthread_t thread;
-	atomic_int done, stop;
-	int status;		/* of the transfer that failed */
-	bool verify;		/* read each one back */
-	bool differs;
-};
-
-static int traffic_open(struct traffic *t)
-{
-	int ret = odp_open(&t->dev);
-
-	if (!ret)
-		ret = odp_pair_open(&t->pair, &t->dev, IBV_QPT_RC, false);
-	if (ret)
-		return ret;
-	t->mem = odp_map(AREA);
-	t->pinned = odp_map(LEN);
-	t->mr = ibv_reg_mr(t->dev.pd, t->mem, AREA, ODP_PAGED);
-	t->pinned_mr = ibv_reg_mr(t->dev.pd, t->pinned, LEN, ODP_REMOTE);
-	return t->mr && t->pinned_mr ? 0 : errno;
-}
-
-static void traffic_close(struct traffic *t)
-{
-	ibv_dereg_mr(t->mr);
-	ibv_dereg_mr(t->pinned_mr);
-	odp_pair_close(&t->pair);
-	odp_close(&t->dev);
-}
-
-static int transfer(struct traffic *t, enum ibv_wr_opcode op, uint32_t rkey)
-{
-	struct ibv_mr region = { .rkey = rkey };
-
-	return odp_rdma(&t->pair, op, t->pinned, t->pinned_mr, LEN, t->mem + FIRST,
-			&region);
-}
-
-static void *traffic_run(void *arg)
-{
-	uint32_t rkey = ((struct traffic *)arg)->mr->rkey;
-	struct traffic *t = arg;
-	uint64_t seed = 0;
-
-	t->status = 0;
-	while (!t->status && !t->stop) {
-		odp_fill(t->pinned, LEN, ++seed);
-		t->status = transfer(t, IBV_WR_RDMA_WRITE, rkey);
-		if (!t->status && t->verify) {
-			memset(t->pinned, 0, LEN);
-			t->status = transfer(t, IBV_WR_RDMA_READ, rkey);
-			t->differs |= odp_same(t->pinned, LEN, seed) != LEN;
-		}
-		t->done++;
-	}
-	return NULL;
-}
-
-static int traffic_start(struct traffic *t)
-{
-	t->done = 0;
-	t->stop = 0;
-	return pthread_create(&t->thread, NULL, traffic_run, t);
-}
-
-/* Until @nr more transfers were made, or it failed. */
-static void traffic_wait(struct traffic *t, int nr)
-{
-	int until = t->done + nr;
-
-	while (t->done < until && !t->status)
-		sched_yield();
-}
-
-static int traffic_stop(struct traffic *t)
-{
-	t->stop = 1;
-	return pthread_join(t->thread, NULL);
-}
 
 FIXTURE(race) {
 	struct traffic t;
@@ -113,7 +23,7 @@ FIXTURE(race) {
 
 FIXTURE_SETUP(race)
 {
-	ASSERT_EQ(0, traffic_open(&self->t));
+	ASSERT_EQ(0, traffic_open(&self->t, NULL));
 }
 
 FIXTURE_TEARDOWN(race)
@@ -206,12 +116,15 @@ TEST_F_TIMEOUT(race, children_neither_see_nor_disturb_it, 120)
 	EXPECT_FALSE(t->differs);
 }
 
+/* How a process ends in the middle of its traffic. */
+enum end { END_EXIT, END_KILL, END_EXEC };
+
 /* In a child: tell of each transfer, until killed or @nr were made. */
-static void traffic_until_killed(int out, int nr)
+static void traffic_until(enum end end, int out, int nr)
 {
 	struct traffic t = {};
 
-	if (traffic_open(&t) || traffic_start(&t))
+	if (traffic_open(&t, NULL) || traffic_start(&t))
 		_exit(1);
 	while (nr--) {
 		traffic_wait(&t, 1);
@@ -220,10 +133,12 @@ static void traffic_until_killed(int out, int nr)
 			_exit(2);
 	}
 	/* The other thread is in the middle of something. */
-	_exit(0);
+	if (end == END_EXEC)
+		execl("/bin/true", "true", NULL);
+	_exit(end == END_EXEC ? 3 : 0);
 }
 
-static void end_in_the_middle(struct __test_metadata *_metadata, int sig, int seed)
+static void end_in_the_middle(struct __test_metadata *_metadata, enum end end, int seed)
 {
 	char before[4096], after[4096], c;
 	int status, fd[2], nr;
@@ -239,14 +154,14 @@ static void end_in_the_middle(struct __test_metadata *_metadata, int sig, int se
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			traffic_until_killed(fd[1], sig ? 1 << 20 : transfers);
+			traffic_until(end, fd[1], end == END_KILL ? 1 << 20 : transfers);
 		close(fd[1]);
 		for (i = 0; i < transfers; i++)
 			ASSERT_EQ(1, read(fd[0], &c, 1));
-		if (sig)
-			ASSERT_EQ(0, kill(pid, sig));
+		if (end == END_KILL)
+			ASSERT_EQ(0, kill(pid, SIGKILL));
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		ASSERT_EQ(sig, status);
+		ASSERT_EQ(end == END_KILL ? SIGKILL : 0, status);
 		close(fd[0]);
 	}
 	ASSERT_TRUE(odp_command("rdma res show", after, sizeof(after)));
@@ -257,6 +172,22 @@ static void end_in_the_middle(struct __test_metadata *_metadata, int sig, int se
 FIXTURE(end) {
 };
 
+FIXTURE_VARIANT(end) {
+	enum end end;
+};
+
+FIXTURE_VARIANT_ADD(end, killed) {
+	.end = END_KILL,
+};
+
+FIXTURE_VARIANT_ADD(end, exiting) {
+	.end = END_EXIT,
+};
+
+FIXTURE_VARIANT_ADD(end, replaced) {
+	.end = END_EXEC,
+};
+
 FIXTURE_SETUP(end)
 {
 }
@@ -265,23 +196,13 @@ FIXTURE_TEARDOWN(end)
 {
 }
 
-TEST_F_TIMEOUT(end, killed_process_leaves_nothing, 200)
+TEST_F_TIMEOUT(end, process_leaves_nothing, 200)
 {
 	struct traffic t = {};
 
-	end_in_the_middle(_metadata, SIGKILL, 1);
-	ASSERT_EQ(0, traffic_open(&t));
-	EXPECT_EQ(IBV_WC_SUCCESS, transfer(&t, IBV_WR_RDMA_WRITE, t.mr->rkey));
-	traffic_close(&t);
-}
-
-TEST_F_TIMEOUT(end, exiting_process_leaves_nothing, 200)
-{
-	struct traffic t = {};
-
-	end_in_the_middle(_metadata, 0, 2);
-	ASSERT_EQ(0, traffic_open(&t));
-	EXPECT_EQ(IBV_WC_SUCCESS, transfer(&t, IBV_WR_RDMA_WRITE, t.mr->rkey));
+	end_in_the_middle(_metadata, variant->end, 1 + variant->end);
+	ASSERT_EQ(0, traffic_open(&t, NULL));
+	EXPECT_EQ(IBV_WC_SUCCESS, traffic_transfer(&t, IBV_WR_RDMA_WRITE, t.mr->rkey));
 	traffic_close(&t);
 }
 
