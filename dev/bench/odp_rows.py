@@ -195,8 +195,7 @@ def aging():
     yield Row("device faults a read of a page of its hot quarter", "faults", faults,
               target=faults, says="<= stock")
     yield Row("pages swapped in a read", "pages", swapped, target=swapped, says="<= stock")
-    yield Row("time of all", "s", count("used.s"))
-    yield Row("  with a region that the device does not use", "s", count("idle.s"))
+    yield Row("pages swapped in without the device", "pages", count("idle.swapped"))
 
 
 PARTS = {"registration": (registration, "Registration, 10 us a command"),
