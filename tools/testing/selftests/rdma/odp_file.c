@@ -16,7 +16,6 @@
 #include "../kselftest_harness.h"
 
 #define ROUNDS	20
-#define DISK	"/dev/pmem0"
 #define FOLDER	"disk"
 
 FIXTURE(file) {
@@ -37,22 +36,19 @@ FIXTURE_VARIANT_ADD(file, disk) {
 	.disk = true,
 };
 
-/* The disk's name is the same each time, and what is on it goes. */
 static int file_make(bool disk)
 {
 	if (!disk)
 		return memfd_create("odp_file", 0);
-	if (system("mkfs.ext4 -qF -b 4096 " DISK " && mkdir -p " FOLDER))
-		return -1;
-	if (mount(DISK, FOLDER, "ext4", 0, NULL))
+	if (odp_mount_disk(FOLDER, NULL))
 		return -1;
 	return open(FOLDER "/file", O_RDWR | O_CREAT | O_TRUNC, 0600);
 }
 
 FIXTURE_SETUP(file)
 {
-	if (variant->disk && access(DISK, F_OK))
-		SKIP(return, "no " DISK);
+	if (variant->disk && access(ODP_DISK, F_OK))
+		SKIP(return, "no " ODP_DISK);
 	self->fd = file_make(variant->disk);
 	ASSERT_GE(self->fd, 0);
 	ASSERT_EQ(0, ftruncate(self->fd, TRAFFIC_AREA));

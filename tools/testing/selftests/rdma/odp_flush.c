@@ -282,11 +282,10 @@ FIXTURE_SETUP(dax)
 	ASSERT_EQ(0, odp_open(&self->raw.dev));
 	if (!odp_is_rxe(self->raw.dev.ctx))
 		SKIP(return, "the device is not rxe");
-	if (access("/dev/pmem0", F_OK))
+	if (access(ODP_DISK, F_OK))
 		SKIP(return, "there is no persistent memory (memmap=128M!1G)");
 	ASSERT_EQ(0, raw_open(&self->raw));
-	ASSERT_EQ(0, system("mkfs.ext4 -qF -b 4096 /dev/pmem0 && mkdir -p dax"));
-	ASSERT_EQ(0, system("mount -o dax=always /dev/pmem0 dax"));
+	ASSERT_EQ(0, odp_mount_disk("dax", "dax=always"));
 	self->fd = open("dax/file", O_RDWR | O_CREAT, 0600);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, ftruncate(self->fd, FILE_LEN));

@@ -16,6 +16,8 @@
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -536,6 +538,15 @@ bool odp_command(const char *command, char *out, size_t len)
 	got = fread(out, 1, len - 1, pipe);
 	out[got] = 0;
 	return pclose(pipe) == 0;
+}
+
+int odp_mount_disk(const char *folder, const char *options)
+{
+	if (mkdir(folder, 0700) && errno != EEXIST)
+		return errno;
+	if (system("mkfs.ext4 -qF -b 4096 " ODP_DISK))
+		return errno = EIO;
+	return mount(ODP_DISK, folder, "ext4", 0, options) ? errno : 0;
 }
 
 /* Of the one paged region that exists; -1 if there is none or more than one. */

@@ -91,6 +91,10 @@ void odp_fill(void *mem, size_t len, uint64_t seed);
 size_t odp_same(const void *mem, size_t len, uint64_t seed);
 size_t odp_same_byte(const void *mem, size_t len, int byte);
 
+/* Make an empty ext4 on the disk that is for tests, and mount it; @folder may be new. */
+#define ODP_DISK	"/dev/pmem0"
+int odp_mount_disk(const char *folder, const char *options);
+
 /* What the kernel says; -1 if it does not say it. */
 long long odp_counter(const char *name);
 bool odp_command(const char *command, char *out, size_t len);
