@@ -77,7 +77,7 @@ FIXTURE_VARIANT_ADD(memory, of_all_addresses) {
 
 FIXTURE_SETUP(memory)
 {
-	/* The tests open the device, as it is not what is measured. All addresses need no memory. */
+	/* The tests open the device: it is not what is measured. All addresses need no memory. */
 	if (variant->len == SIZE_MAX)
 		return;
 	self->mem = mmap(NULL, variant->len, PROT_READ | PROT_WRITE,
