@@ -190,12 +190,15 @@ def aging():
     def count(name):
         return lambda side: side["small"][f"aging.{name}"]
 
-    swapped, faults = (ratio(count(f"used.{name}"), count("used.reads"))
-                       for name in ("swapped", "faults"))
-    yield Row("device faults a read of a page of its hot quarter", "faults", faults,
-              target=faults, says="<= stock")
-    yield Row("pages swapped in a read", "pages", swapped, target=swapped, says="<= stock")
     yield Row("pages swapped in without the device", "pages", count("idle.swapped"))
+    for pace, words in (("slow", "2"), ("fast", "1/2")):
+        device, cpu, faults = (ratio(count(f"{what}"), count(f"device.{pace}.reads"))
+                               for what in (f"device.{pace}.swapped", f"cpu.{pace}.swapped",
+                                            f"device.{pace}.faults"))
+        yield Row(f"device faults a read; {words} pages written by the CPU a read", "faults",
+                  faults, target=faults, says="<= stock")
+        yield Row("  pages swapped in a read", "pages", device)
+        yield Row("  the same memory read by the CPU: pages swapped in a read", "pages", cpu)
 
 
 PARTS = {"registration": (registration, "Registration, 10 us a command"),
