@@ -9,6 +9,9 @@
  * its turns, such as handing over the baton or the timer's tick, is not counted and
  * does not change which CPUs hold a line. The task's own stack is left out as well.
  *
+ * With "whole", an operation is what the kernel does on all CPUs between the marks, and
+ * its stacks are those of many tasks, which count (../rxe/shared.c).
+ *
  * A locked instruction reads its line in order to write it, so both of its
  * accesses count as writes: one transfer. An ordinary read that is followed by a
  * write takes two if the line has to be fetched and is then held by two.
@@ -16,7 +19,7 @@
  * One thread must run all vCPUs (-accel tcg,thread=single): nothing here is
  * locked, and QEMU then translates locked instructions to plain loads and stores.
  *
- *	-plugin file=coherence.so,out=FILE
+ *	-plugin file=coherence.so,out=FILE[,whole=on]
  *
  * FILE gets, for each class of operations of each row, where rows are numbered from 0
  * in the order in which they run,
@@ -38,7 +41,7 @@
 #include "insn.h"
 #include "lines.h"
 
-#define MAX_PLACES	4096
+#define MAX_PLACES	16384
 #define KERNEL_HALF	(1ULL << 63)
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
@@ -81,6 +84,7 @@ static struct tally tallies[MARK_CLASSES];
 static struct place places[MAX_PLACES];
 static unsigned int nr_places;
 static int row = -1;
+static bool whole;
 static FILE *out;
 
 static void print_row(void)
@@ -109,12 +113,17 @@ static void forget_counts(void)
 	nr_places = 0;
 }
 
+static struct vcpu *operation(unsigned int vcpu)
+{
+	return &vcpus[whole ? 0 : vcpu];
+}
+
 static void begin(struct vcpu *cpu, unsigned int class, uint64_t stack)
 {
 	cpu->inside = true;
 	cpu->counting = true;
 	cpu->class = class % MARK_CLASSES;
-	cpu->stack = stack & ~(uint64_t)(MARK_STACK - 1);
+	cpu->stack = (whole ? UINT64_MAX : stack) & ~(uint64_t)(MARK_STACK - 1);
 	cpu->transfers = 0;
 }
 
@@ -136,7 +145,7 @@ static void on_mark(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t vadd
 		    void *data)
 {
 	uint32_t mark = (uintptr_t)data;
-	struct vcpu *cpu = &vcpus[vcpu];
+	struct vcpu *cpu = operation(vcpu);
 
 	(void)info;
 	switch (MARK_KIND(mark)) {
@@ -192,7 +201,7 @@ static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t va
 		      void *data)
 {
 	bool write = (uintptr_t)data & 1 || qemu_plugin_mem_is_store(info);
-	struct vcpu *cpu = &vcpus[vcpu];
+	struct vcpu *cpu = operation(vcpu);
 	struct qemu_plugin_hwaddr *where;
 	uint64_t line, last;
 
@@ -217,15 +226,15 @@ static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t va
 static void on_locked(unsigned int vcpu, void *data)
 {
 	(void)data;
-	if (vcpus[vcpu].counting)
-		tallies[vcpus[vcpu].class].locked++;
+	if (operation(vcpu)->counting)
+		tallies[operation(vcpu)->class].locked++;
 }
 
 static void on_barrier(unsigned int vcpu, void *data)
 {
 	(void)data;
-	if (vcpus[vcpu].counting)
-		tallies[vcpus[vcpu].class].barriers++;
+	if (operation(vcpu)->counting)
+		tallies[operation(vcpu)->class].barriers++;
 }
 
 static void translate_insn(struct qemu_plugin_insn *insn)
@@ -235,6 +244,9 @@ static void translate_insn(struct qemu_plugin_insn *insn)
 	uint32_t mark = insn_mark(code, size);
 	bool locked = insn_is_locked(code, size);
 
+	/* Programs are not counted, but may have marks. */
+	if (!mark && !(qemu_plugin_insn_vaddr(insn) & KERNEL_HALF))
+		return;
 	/* QEMU 7.2 mixes loads and stores up when it is asked for one of both. */
 	if (mark) {
 		qemu_plugin_register_vcpu_mem_cb(insn, on_mark, QEMU_PLUGIN_CB_NO_REGS,
@@ -252,14 +264,11 @@ static void translate_insn(struct qemu_plugin_insn *insn)
 					 pack(qemu_plugin_insn_vaddr(insn), locked));
 }
 
-/* Operations are the kernel's: programs run without us. */
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t i;
 
 	(void)id;
-	if (!(qemu_plugin_tb_vaddr(tb) & KERNEL_HALF))
-		return;
 	for (i = 0; i < qemu_plugin_tb_n_insns(tb); i++)
 		translate_insn(qemu_plugin_tb_get_insn(tb, i));
 }
@@ -272,10 +281,12 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 		fprintf(stderr, "coherence: for x86_64 with up to %d CPUs\n", LINES_MAX_CPUS);
 		return -1;
 	}
-	if (argc != 1 || strncmp(argv[0], "out=", 4)) {
-		fprintf(stderr, "coherence: out=FILE, and nothing else\n");
+	if (argc < 1 || argc > 2 || strncmp(argv[0], "out=", 4) ||
+	    (argc == 2 && strcmp(argv[1], "whole=on"))) {
+		fprintf(stderr, "coherence: out=FILE[,whole=on], and nothing else\n");
 		return -1;
 	}
+	whole = argc == 2;
 	out = fopen(argv[0] + 4, "w");
 	if (!out) {
 		perror(argv[0] + 4);

@@ -13,6 +13,10 @@
 #ifndef PINLESS_MARKS_H
 #define PINLESS_MARKS_H
 
+#define MARK(_kind_value)						\
+	asm volatile("testl %0, (%%rsp)"				\
+		     : : "i" (MARK_MAGIC | (_kind_value)) : "cc", "memory")
+
 #define MARK_MAGIC	0x5a430000U	/* the upper half of all marks */
 #define MARK_KIND(mark)	((mark) & 0xff00U)
 #define MARK_VALUE(mark) ((mark) & 0xffU)

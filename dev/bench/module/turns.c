@@ -25,38 +25,34 @@
 
 static_assert(MARK_STACK == THREAD_SIZE);
 
-#define turns_mark(_kind_value)						\
-	asm volatile("testl %0, (%%rsp)"				\
-		     : : "i" (MARK_MAGIC | (_kind_value)) : "cc", "memory")
-
 /* A mark is an immediate operand, so each class needs its own instruction. */
 static __always_inline void turns_mark_begin(unsigned int class)
 {
 	switch (class) {
 	case 0:
-		turns_mark(MARK_BEGIN | 0);
+		MARK(MARK_BEGIN | 0);
 		break;
 	case 1:
-		turns_mark(MARK_BEGIN | 1);
+		MARK(MARK_BEGIN | 1);
 		break;
 	case 2:
-		turns_mark(MARK_BEGIN | 2);
+		MARK(MARK_BEGIN | 2);
 		break;
 	case 3:
-		turns_mark(MARK_BEGIN | 3);
+		MARK(MARK_BEGIN | 3);
 		break;
 	}
 }
 
 static void turns_sched_in(struct preempt_notifier *notifier, int cpu)
 {
-	turns_mark(MARK_WAKE);
+	MARK(MARK_WAKE);
 }
 
 static void turns_sched_out(struct preempt_notifier *notifier,
 			    struct task_struct *next)
 {
-	turns_mark(MARK_SLEEP);
+	MARK(MARK_SLEEP);
 }
 
 static struct preempt_ops turns_preempt_ops = {
@@ -80,7 +76,7 @@ static noinline int turns_do(struct turns_cpu *cpu, unsigned int class)
 		local_irq_save(flags);
 	turns_mark_begin(class);
 	ret = op(cpu);
-	turns_mark(MARK_END);
+	MARK(MARK_END);
 	if (!sleeps)
 		local_irq_restore(flags);
 	return ret;
@@ -94,7 +90,7 @@ static void turns_take(struct turns_cpu *cpu, unsigned int round, unsigned int c
 
 	wait_for_completion(&cpu->turn);
 	if (round == TURNS_WARM && !class && !cpu->nr)
-		turns_mark(MARK_COUNT);
+		MARK(MARK_COUNT);
 	if (turns_takes_part(cpu, turns->row->phases[class].who))
 		ret = turns_do(cpu, class);
 	if (ret && !turns->ret)
@@ -170,13 +166,13 @@ int turns_run(struct turns *turns, const struct turns_row *row, struct mm_struct
 		init_completion(&turns->cpus[i].turn);
 	}
 
-	turns_mark(MARK_ROW);
+	MARK(MARK_ROW);
 	ret = turns_start(turns);
 	if (ret)
 		return ret;
 	complete(&turns->cpus[0].turn);
 	wait_for_completion(&turns->done);
-	turns_mark(MARK_DONE);
+	MARK(MARK_DONE);
 
 	for (i = 0; i < MARK_CLASSES && row->phases[i].op; i++)
 		bench_report(1000 * (nr_rows * MARK_CLASSES + i), "%s", row->phases[i].name);

@@ -11,8 +11,6 @@
 
 #define WRITES	32
 
-#define MARK(_mark)	asm volatile("testl %0, (%%rsp)" : : "i" (MARK_MAGIC | (_mark)) : "cc")
-
 /* Pages of one block, of which one is there; backwards, so that none is ahead of another. */
 static void profile_writes(struct bench *b, bool warm)
 {
