@@ -131,26 +131,6 @@ static struct ib_odp_chunk *chunk_alloc(struct ib_umem_odp *odp, unsigned long a
 	return ERR_PTR(ret);
 }
 
-/**
- * ib_odp_chunk_trylock() - lock the chunk an address is in, if it is there
- * @odp: the umem
- * @addr: inside of it
- *
- * Context: any but hard and soft interrupts.
- * Return: the chunk, locked, perhaps on its way out and then without pages; or NULL.
- */
-struct ib_odp_chunk *ib_odp_chunk_trylock(struct ib_umem_odp *odp, unsigned long addr)
-{
-	struct ib_odp_chunk *chunk;
-
-	rcu_read_lock();
-	chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
-	if (chunk && !mutex_trylock(&chunk->lock))
-		chunk = NULL;
-	rcu_read_unlock();
-	return chunk;
-}
-
 static struct ib_odp_chunk *chunk_find(struct ib_umem_odp *odp, unsigned long addr)
 {
 	struct ib_odp_chunk *chunk;

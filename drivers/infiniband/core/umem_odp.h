@@ -15,7 +15,6 @@ extern unsigned int ib_odp_ahead;
 extern struct workqueue_struct *ib_odp_wq;
 
 struct ib_odp_chunk *ib_odp_chunk_get(struct ib_umem_odp *odp, unsigned long addr);
-struct ib_odp_chunk *ib_odp_chunk_trylock(struct ib_umem_odp *odp, unsigned long addr);
 void ib_odp_chunk_put(struct ib_odp_chunk *chunk);
 void ib_odp_chunk_put_locked(struct ib_odp_chunk *chunk);
 void ib_odp_chunk_reap(struct ib_odp_chunk *chunk);
@@ -82,11 +81,15 @@ bool ib_odp_chunk_age(struct mmu_interval_notifier *mni, unsigned long start,
 		      unsigned long end, bool clear);
 void ib_umem_odp_age(struct ib_umem_odp *odp);
 
+/* 0: not present. */
+static inline unsigned long ib_odp_chunk_entry(const struct ib_odp_chunk *chunk, unsigned int i)
+{
+	return test_bit(i, chunk->present) ? chunk->entries[i] : 0;
+}
+
 void ib_odp_chunk_granules(const struct ib_odp_chunk *chunk, unsigned long *start,
 			   unsigned long *end);
 int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk);
-bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
-			 unsigned long end, unsigned int flags);
 struct page *ib_odp_chunk_huge_page(const struct ib_odp_chunk *chunk,
 				    const struct hmm_range *hmm);
 int ib_odp_chunk_map(struct ib_odp_chunk *chunk, const struct ib_odp_fault *fault);

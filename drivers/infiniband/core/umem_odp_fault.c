@@ -364,12 +364,33 @@ static void chunk_mark(struct ib_odp_chunk *chunk, unsigned long start, unsigned
 	ib_odp_chunk_mark(chunk, start, end);
 }
 
+/* Are pages there for an access? */
+static bool chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
+			 unsigned long end, unsigned int flags)
+{
+	unsigned long need = IB_ODP_ENTRY_READ;
+	unsigned int i = ib_odp_chunk_index(chunk, start);
+	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
+
+	if (flags & IB_ODP_FAULT_WRITE)
+		need |= IB_ODP_ENTRY_WRITE;
+	/* On their way out, or none at all. */
+	if (chunk->zap_end || !chunk->nr_mapped)
+		return false;
+	if (chunk->huge)
+		return (chunk->huge & need) == need;
+	for (; i < nr; i++)
+		if ((ib_odp_chunk_entry(chunk, i) & need) != need)
+			return false;
+	return true;
+}
+
 /* A chunk, locked, in which all is there; NULL if it is not, and then it is unlocked. */
 static struct ib_odp_chunk *chunk_present(struct ib_odp_chunk *chunk, unsigned long start,
 					  unsigned long end, unsigned int flags)
 {
 	if (start >= ib_odp_chunk_start(chunk) && start < end && end <= ib_odp_chunk_end(chunk) &&
-	    !READ_ONCE(chunk->odp->dead) && ib_odp_chunk_covers(chunk, start, end, flags)) {
+	    !READ_ONCE(chunk->odp->dead) && chunk_covers(chunk, start, end, flags)) {
 		chunk->fault_end = PAGE_ALIGN(end);
 		chunk_mark(chunk, start, end, flags);
 		return chunk;
@@ -400,6 +421,19 @@ static struct ib_odp_chunk *chunk_bring(struct ib_umem_odp *odp, unsigned long s
 	return chunk;
 }
 
+/* The chunk that @addr is in, locked, perhaps on its way out and then without pages. */
+static struct ib_odp_chunk *chunk_trylock(struct ib_umem_odp *odp, unsigned long addr)
+{
+	struct ib_odp_chunk *chunk;
+
+	rcu_read_lock();
+	chunk = xa_load(&odp->chunks, ib_umem_odp_chunk_index(odp, addr));
+	if (chunk && !mutex_trylock(&chunk->lock))
+		chunk = NULL;
+	rcu_read_unlock();
+	return chunk;
+}
+
 /**
  * ib_umem_odp_present() - pages, if all of them are there
  * @odp: the umem
@@ -417,7 +451,7 @@ struct ib_odp_chunk *ib_umem_odp_present(struct ib_umem_odp *odp,
 					 unsigned long start, unsigned long end,
 					 unsigned int flags)
 {
-	struct ib_odp_chunk *chunk = ib_odp_chunk_trylock(odp, start);
+	struct ib_odp_chunk *chunk = chunk_trylock(odp, start);
 
 	return chunk ? chunk_present(chunk, start, end, flags) : NULL;
 }

@@ -62,12 +62,6 @@ static void odp_dma_unmap(struct odp_dma to, dma_addr_t dma, size_t size)
 	dma_unmap_page_attrs(to.device, dma, size, to.direction, DMA_ATTR_MAY_OVERLAP);
 }
 
-/* 0: not present. */
-static unsigned long chunk_entry(const struct ib_odp_chunk *chunk, unsigned int i)
-{
-	return test_bit(i, chunk->present) ? chunk->entries[i] : 0;
-}
-
 static struct page *entry_page(unsigned long entry)
 {
 	return (struct page *)(entry & ~IB_ODP_ENTRY_FLAGS);
@@ -217,13 +211,13 @@ static bool chunk_cut(const struct ib_odp_chunk *chunk, unsigned long what,
 		return false;
 	if (chunk->huge)
 		return chunk->huge & what;
-	while (!(chunk_entry(chunk, first) & what))
+	while (!(ib_odp_chunk_entry(chunk, first) & what))
 		if (first++ == last)
 			return false;
 	/* To forget whole chunks side by side can be said at once. */
 	if (*start == ib_odp_chunk_start(chunk) && *end == ib_odp_chunk_end(chunk))
 		return true;
-	while (!(chunk_entry(chunk, last) & what))
+	while (!(ib_odp_chunk_entry(chunk, last) & what))
 		last--;
 	*start = ib_odp_chunk_start(chunk) + ((unsigned long)first << PAGE_SHIFT);
 	*end = ib_odp_chunk_start(chunk) + ((last + 1UL) << PAGE_SHIFT);
@@ -327,36 +321,6 @@ int ib_odp_chunk_prepare(struct ib_odp_chunk *chunk)
 	mutex_unlock(&chunk->lock);
 	kvfree(entries);
 	return 0;
-}
-
-/**
- * ib_odp_chunk_covers() - are pages there for an access?
- * @chunk: locked
- * @start: first address
- * @end: behind the last one
- * @flags: enum ib_odp_fault_flags
- *
- * Context: any.
- * Return: true if all of them are.
- */
-bool ib_odp_chunk_covers(const struct ib_odp_chunk *chunk, unsigned long start,
-			 unsigned long end, unsigned int flags)
-{
-	unsigned long need = IB_ODP_ENTRY_READ;
-	unsigned int i = ib_odp_chunk_index(chunk, start);
-	unsigned int nr = ib_odp_chunk_index(chunk, end - 1) + 1;
-
-	if (flags & IB_ODP_FAULT_WRITE)
-		need |= IB_ODP_ENTRY_WRITE;
-	/* On their way out, or none at all. */
-	if (chunk->zap_end || !chunk->nr_mapped)
-		return false;
-	if (chunk->huge)
-		return (chunk->huge & need) == need;
-	for (; i < nr; i++)
-		if ((chunk_entry(chunk, i) & need) != need)
-			return false;
-	return true;
 }
 
 /**

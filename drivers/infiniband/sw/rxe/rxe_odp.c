@@ -94,15 +94,19 @@ static bool rxe_odp_leaves(void *data)
 	return task && READ_ONCE(task->leaving);
 }
 
-/* ib_umem_odp_fault() in a task, which must not sleep for as long as a user wants. */
+/*
+ * ib_umem_odp_fault() in a task, which must not sleep for as long as a user wants. What is
+ * beyond the chunk that @start is in is cut off.
+ */
 static struct ib_odp_chunk *rxe_odp_fault(struct ib_umem_odp *odp, unsigned long start,
-					  unsigned long end, unsigned int flags)
+					  unsigned long *end, unsigned int flags)
 {
-	struct ib_odp_chunk *chunk = ib_umem_odp_present(odp, start, end, flags);
+	struct ib_odp_chunk *chunk = ib_umem_odp_present(odp, start, *end, flags);
 
 	if (likely(chunk))
 		return chunk;
-	return ib_umem_odp_fault_wait(odp, start, end, flags, rxe_odp_leaves,
+	*end = min(*end, ib_umem_odp_chunk_end(odp, start));
+	return ib_umem_odp_fault_wait(odp, start, *end, flags, rxe_odp_leaves,
 				      rxe_current_task());
 }
 
@@ -115,10 +119,9 @@ static int rxe_odp_copy_chunk(struct ib_umem_odp *odp, unsigned long addr,
 	struct ib_odp_chunk *chunk;
 	unsigned int bytes;
 
-	end = min(end, ib_umem_odp_chunk_end(odp, addr));
 	if (dir == RXE_TO_MR_OBJ)
 		flags |= IB_ODP_FAULT_WRITE;
-	chunk = rxe_odp_fault(odp, addr, end, flags);
+	chunk = rxe_odp_fault(odp, addr, &end, flags);
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
 	for (; addr < end; addr += bytes, data += bytes) {
@@ -175,8 +178,7 @@ static int rxe_odp_flush_chunk(struct ib_umem_odp *odp, unsigned long addr, unsi
 	unsigned int bytes;
 	int ret = 0;
 
-	end = min(end, ib_umem_odp_chunk_end(odp, addr));
-	chunk = rxe_odp_fault(odp, addr, end, flags);
+	chunk = rxe_odp_fault(odp, addr, &end, flags);
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
 	for (; addr < end && !ret; addr += bytes) {
@@ -228,10 +230,11 @@ int rxe_odp_flush(struct rxe_mr *mr, u64 iova, u64 length)
 static int rxe_odp_lock_u64(struct rxe_mr *mr, unsigned long addr,
 			    struct ib_odp_chunk **chunk)
 {
+	unsigned long end = addr + sizeof(u64);
+
 	if (!IS_ALIGNED(addr, sizeof(u64)))
 		return RESPST_ERR_MISALIGNED_ATOMIC;
-	*chunk = rxe_odp_fault(to_ib_umem_odp(mr->umem), addr, addr + sizeof(u64),
-			       IB_ODP_FAULT_WRITE);
+	*chunk = rxe_odp_fault(to_ib_umem_odp(mr->umem), addr, &end, IB_ODP_FAULT_WRITE);
 	return IS_ERR(*chunk) ? RESPST_ERR_RKEY_VIOLATION : 0;
 }
 
