@@ -6,7 +6,6 @@
  * Copyright (C) 2026 the Pinless authors
  */
 #include <fcntl.h>
-#include <sys/sysinfo.h>
 
 #include "odp_loop.h"
 
@@ -93,13 +92,6 @@ static unsigned long nr_swapped(FIXTURE_DATA(content) *self)
 	return nr;
 }
 
-static bool has_swap(void)
-{
-	struct sysinfo info;
-
-	return !sysinfo(&info) && info.totalswap;
-}
-
 TEST_F(content, discarded_pages_read_as_zeros)
 {
 	ASSERT_EQ(IBV_WC_SUCCESS, put(self, 1));
@@ -115,7 +107,7 @@ TEST_F(content, pages_come_back_from_swap)
 {
 	int round;
 
-	if (!has_swap())
+	if (!odp_has_swap())
 		SKIP(return, "there is no swap");
 	for (round = 0; round < 4; round++) {
 		ASSERT_EQ(IBV_WC_SUCCESS, put(self, 10 + round));
@@ -133,7 +125,7 @@ TEST_F(content, pages_come_back_from_swap)
 /* Freeing lazily is off once the page is written, by the device as well. */
 TEST_F(content, write_after_madv_free_stays)
 {
-	if (!has_swap())
+	if (!odp_has_swap())
 		SKIP(return, "there is no swap");
 	ASSERT_EQ(IBV_WC_SUCCESS, put(self, 20));
 	ASSERT_EQ(0, madvise(self->mem, AREA, MADV_FREE));

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -564,6 +565,13 @@ long long odp_counter(const char *name)
 }
 
 /* The number in a line "Field:  n kB" or "field n" of a file; -1 if it has none. */
+bool odp_has_swap(void)
+{
+	struct sysinfo info;
+
+	return !sysinfo(&info) && info.totalswap;
+}
+
 long odp_proc_number(const char *path, const char *field)
 {
 	FILE *file = fopen(path, "r");

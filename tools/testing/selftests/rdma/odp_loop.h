@@ -97,6 +97,7 @@ int odp_mount_disk(const char *folder, const char *options);
 
 /* What the kernel says; -1 if it does not say it. */
 long long odp_counter(const char *name);
+bool odp_has_swap(void);
 bool odp_command(const char *command, char *out, size_t len);
 long odp_proc_number(const char *path, const char *field);
 

@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
-#include <sys/sysinfo.h>
 #include <time.h>
 
 #include "odp_loop.h"
@@ -162,13 +161,6 @@ FIXTURE_VARIANT_ADD(moved, merge) {
 	.act = merge, .needs = KSM "run",
 };
 
-static bool has_swap(void)
-{
-	struct sysinfo info;
-
-	return !sysinfo(&info) && info.totalswap;
-}
-
 static void *run(void *arg)
 {
 	FIXTURE_DATA(moved) *self = arg;
@@ -184,7 +176,7 @@ FIXTURE_SETUP(moved)
 {
 	int side;
 
-	if (variant->swaps && !has_swap())
+	if (variant->swaps && !odp_has_swap())
 		SKIP(return, "there is no swap");
 	if (variant->needs && access(variant->needs, F_OK))
 		SKIP(return, "there is no %s", variant->needs);
