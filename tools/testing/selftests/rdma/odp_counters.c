@@ -26,21 +26,10 @@ FIXTURE(counters) {
 	char *mem, *pinned;
 };
 
-/* How many pages a fault may bring in ahead. */
-static int set_ahead(int pages)
-{
-	FILE *file = fopen(AHEAD, "w");
-
-	if (!file)
-		return errno;
-	fprintf(file, "%d", pages);
-	return fclose(file) ? errno : 0;
-}
-
 FIXTURE_SETUP(counters)
 {
 	/* What a test counts is there because it was asked for. */
-	ASSERT_EQ(0, set_ahead(0));
+	ASSERT_EQ(0, odp_put_text(AHEAD, "0"));
 	ASSERT_EQ(0, odp_open(&self->dev));
 	ASSERT_EQ(0, odp_pair_open(&self->pair, &self->dev, IBV_QPT_RC, false));
 	self->mem = odp_map(AREA);
@@ -61,7 +50,7 @@ FIXTURE_TEARDOWN(counters)
 	EXPECT_EQ(0, ibv_dereg_mr(self->pinned_mr));
 	odp_pair_close(&self->pair);
 	odp_close(&self->dev);
-	EXPECT_EQ(0, set_ahead(512));
+	EXPECT_EQ(0, odp_put_text(AHEAD, "512"));
 }
 
 #define EXPECT_COUNTERS(faults, invalidations, prefetch) do {		\
@@ -103,7 +92,7 @@ TEST_F(counters, pages_that_come_ahead_are_prefetched)
 {
 	long long faults, prefetch;
 
-	ASSERT_EQ(0, set_ahead(512));
+	ASSERT_EQ(0, odp_put_text(AHEAD, "512"));
 	ASSERT_EQ(IBV_WC_SUCCESS, touch(self, IBV_WR_RDMA_WRITE, NR * PAGE));
 	faults = odp_counter("page_faults");
 	prefetch = odp_counter("page_prefetch");

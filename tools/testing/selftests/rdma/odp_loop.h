@@ -91,13 +91,17 @@ void odp_fill(void *mem, size_t len, uint64_t seed);
 size_t odp_same(const void *mem, size_t len, uint64_t seed);
 size_t odp_same_byte(const void *mem, size_t len, int byte);
 
+/* The rest is in odp_system.c. */
+
 /* Make an empty ext4 on the disk that is for tests, and mount it; @folder may be new. */
 #define ODP_DISK	"/dev/pmem0"
 int odp_mount_disk(const char *folder, const char *options);
 
+int odp_put_text(const char *path, const char *text);
+bool odp_has_swap(void);
+
 /* What the kernel says; -1 if it does not say it. */
 long long odp_counter(const char *name);
-bool odp_has_swap(void);
 bool odp_command(const char *command, char *out, size_t len);
 long odp_proc_number(const char *path, const char *field);
 

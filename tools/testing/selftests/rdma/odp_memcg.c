@@ -41,22 +41,12 @@
 #define NODE		(64 * ODP_CHUNK)
 #define NODE_BYTES	500
 
-static int put_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 static int put_number(const char *path, unsigned long value)
 {
 	char text[32];
 
 	snprintf(text, sizeof(text), "%lu", value);
-	return put_text(path, text);
+	return odp_put_text(path, text);
 }
 
 static long group_bytes(const char *field)
@@ -109,11 +99,11 @@ FIXTURE(memcg) {
 
 FIXTURE_SETUP(memcg)
 {
-	if (put_text(ROOT "/cgroup.subtree_control", "+memory"))
+	if (odp_put_text(ROOT "/cgroup.subtree_control", "+memory"))
 		SKIP(return, "there is no memory controller");
 	rmdir(GROUP);
 	ASSERT_EQ(0, mkdir(GROUP, 0755));
-	ASSERT_EQ(0, put_text(GROUP "/cgroup.procs", "0"));
+	ASSERT_EQ(0, odp_put_text(GROUP "/cgroup.procs", "0"));
 	self->mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)self->mem);
@@ -134,7 +124,7 @@ FIXTURE_TEARDOWN(memcg)
 	EXPECT_EQ(0, ibv_dereg_mr(self->local_mr));
 	odp_pair_close(&self->pair);
 	odp_close(&self->dev);
-	put_text(ROOT "/cgroup.procs", "0");
+	odp_put_text(ROOT "/cgroup.procs", "0");
 	rmdir(GROUP);
 }
 
@@ -320,7 +310,7 @@ static int run_limited(struct __test_metadata *_metadata, FIXTURE_DATA(memcg) *s
 	int status;
 	pid_t pid;
 
-	ASSERT_EQ(0, put_text(GROUP "/memory.swap.max", "0"));
+	ASSERT_EQ(0, odp_put_text(GROUP "/memory.swap.max", "0"));
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -333,17 +323,17 @@ static int run_limited(struct __test_metadata *_metadata, FIXTURE_DATA(memcg) *s
 		child.local_mr = ibv_reg_mr(child.dev.pd, child.local, 4096, ODP_REMOTE);
 		child.mr = ibv_reg_mr(child.dev.pd, child.mem, LEN, ODP_PAGED);
 		if (!child.local_mr || !child.mr ||
-		    put_text("/proc/self/oom_score_adj", "1000") ||
+		    odp_put_text("/proc/self/oom_score_adj", "1000") ||
 		    put_number(GROUP "/memory.max", limit + (1 << 20)))
 			_exit(3);
 		_exit(fn(&child) == IBV_WC_SUCCESS ? 0 : 1);
 	}
 	/* Out of the way: the one to be killed is the child. */
-	ASSERT_EQ(0, put_text(ROOT "/cgroup.procs", "0"));
+	ASSERT_EQ(0, odp_put_text(ROOT "/cgroup.procs", "0"));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	TH_LOG("status %#x, %ld kills", status,
 	       odp_proc_number(GROUP "/memory.events", "oom_kill"));
-	ASSERT_EQ(0, put_text(GROUP "/memory.max", "max"));
+	ASSERT_EQ(0, odp_put_text(GROUP "/memory.max", "max"));
 	return status;
 }
 

@@ -31,18 +31,6 @@ static const size_t offsets[] = { 0, 13, ODP_CHUNK - 5 };
 
 static char *mem[2];
 
-static int write_to(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	int ret;
-
-	if (fd < 0)
-		return -1;
-	ret = write(fd, value, strlen(value)) < 0 ? -1 : 0;
-	close(fd);
-	return ret;
-}
-
 /* Each: does something to an area, and says if the kernel did it. */
 static bool reclaim(int round)
 {
@@ -101,7 +89,7 @@ static bool compact(int round)
 
 	migrate(round);
 	frames(mem[round & 1], before);
-	write_to("/proc/sys/vm/compact_memory", "1");
+	odp_put_text("/proc/sys/vm/compact_memory", "1");
 	frames(mem[round & 1], after);
 	for (i = 0; i < AREA / PAGE; i++)
 		if (before[i] & after[i] & present && before[i] != after[i])
@@ -113,10 +101,10 @@ static bool compact(int round)
 static bool merge(int round)
 {
 	if (!round) {
-		write_to(KSM "pages_to_scan", "10000");
-		write_to(KSM "sleep_millisecs", "0");
-		write_to(KSM "smart_scan", "0");
-		write_to(KSM "run", "1");
+		odp_put_text(KSM "pages_to_scan", "10000");
+		odp_put_text(KSM "sleep_millisecs", "0");
+		odp_put_text(KSM "smart_scan", "0");
+		odp_put_text(KSM "run", "1");
 		madvise(mem[0], AREA, MADV_MERGEABLE);
 		madvise(mem[1], AREA, MADV_MERGEABLE);
 	}
@@ -199,8 +187,8 @@ FIXTURE_TEARDOWN(moved)
 	self->stop = true;
 	EXPECT_EQ(0, pthread_join(self->thread, NULL));
 	if (variant->act == merge) {
-		EXPECT_EQ(0, write_to(KSM "run", "2"));
-		EXPECT_EQ(0, write_to(KSM "run", "0"));
+		EXPECT_EQ(0, odp_put_text(KSM "run", "2"));
+		EXPECT_EQ(0, odp_put_text(KSM "run", "0"));
 	}
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr[0]));
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr[1]));
@@ -223,7 +211,7 @@ static int move(FIXTURE_DATA(moved) *self, enum ibv_wr_opcode op, size_t at, siz
 		ret = odp_rdma(&self->pair, op, mem[ODP_REQ] + at, self->mr[ODP_REQ], len,
 			       mem[ODP_RESP] + at, self->mr[ODP_RESP]);
 	if (!ret)
-		ret = -odp_wait(&self->pair, ODP_RESP, &wc) ?: wc.status;
+		ret = -odp_wait(&self->pair, ODP_RESP, &wc) ?: (int)wc.status;
 	return ret;
 }
 
