@@ -51,8 +51,8 @@ def mlx5():
     """Our driver on the adapter."""
     def stage(run, prefix, *args):
         return prefix, run(*args)
-    # The longest one first, or it runs alone at the end. It starts at once if what it
-    # loads is built.
+    # The longest one first, or it runs alone at the end. It starts at once if the modules
+    # that it loads are built.
     adapter.modules("debug")
     parts = vm.together(stage, (
         (adapter.run, "", "debug", "plain"), (adapter.run, "check.", "check"),
@@ -69,8 +69,8 @@ def kunit():
 
 
 def long():
-    """What runs apart, each with the result of today's code, or as stale.  The adapter is
-    qualified with stock's driver again if it is not the one that passed that."""
+    """The long slices, each with its result for this code, or as stale. The adapter is
+    qualified with stock's driver again if it has changed since it passed."""
     tally = ktap.Tally()
     # Not before it has passed once: what fails on stock has to be named first.
     if longrun.written("qualify") and longrun.stale("qualify"):
@@ -93,8 +93,8 @@ def guarded(stage):
 
 
 def build_ahead():
-    """What later stages boot is built beside the VMs of the first ones, with the host's
-    idle time; who needs it earlier waits for the lock of the build."""
+    """Build what later stages boot beside the VMs of the first ones, in the host's idle
+    time. A stage that needs it earlier waits for the lock of the build."""
     tools = [os.path.join(ROOT, "dev", tool) for tool in ("kernels/build", "machine/qemu")]
     return subprocess.Popen(["nice", "-n", "19", "bash", "-c", '"$0" check && "$1"', *tools],
                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

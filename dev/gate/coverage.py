@@ -33,7 +33,7 @@ MAP = os.path.join(ROOT, "dev/gate/coverage.map")
 # What was measured last, of which the map is an abstract.
 KNOWN = os.path.join(ROOT, "out", "coverage.json")
 INTEROP = {"clients": "client.*", "odp": "*odp*", "pyverbs": "tests.*"}
-# Counters of what went before, and of all that the kernel does beside the test.
+# Forgets what was counted before the test.
 RESET = "echo 0 >/sys/kernel/debug/gcov/reset\n"
 # What a test must add to be worth its time.
 WORTH = 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the gate does not take from whoever calls it, and that it runs once at a time."""
+"""Variables that the gate does not take from its caller; and one gate at a time."""
 import fcntl
 import os
 

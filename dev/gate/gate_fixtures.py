@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The gate itself on trial: what it is made of must be refused when it is broken."""
+"""Tests of the gate: each breaks one part of it and expects the gate to refuse."""
 import contextlib
 import io
 import os
@@ -53,7 +53,7 @@ def config(tally):
 
 
 def names(tally):
-    """A stage that lost a test, that has one nobody declared, or that has none."""
+    """A stage that lost a test, that has an undeclared one, or that has none."""
     with tempfile.TemporaryDirectory() as folder:
         for stage in ("kunit", "selftest"):
             with open(os.path.join(folder, stage), "w") as file:
@@ -139,7 +139,7 @@ def qemus_of(folder):
 
 
 def killed(tally, kernel):
-    """Who kills a run has killed its machine."""
+    """When a run is killed, its machine ends, too."""
     code = ("import sys; from machine import vm; vm.run(sys.argv[1], 'sleep 1000', name=sys.argv[2], quiet=True)")
     name = f"killed{os.getpid()}"
     run = subprocess.Popen([sys.executable, "-c", code, kernel, name],
