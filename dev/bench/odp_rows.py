@@ -192,7 +192,7 @@ def aging():
 
     yield Row("pages swapped in without the device", "pages", count("idle.swapped"))
     for pace, words in (("slow", "2"), ("fast", "1/2")):
-        device, cpu, faults = (ratio(count(f"{what}"), count(f"device.{pace}.reads"))
+        device, cpu, faults = (ratio(count(what), count(f"device.{pace}.reads"))
                                for what in (f"device.{pace}.swapped", f"cpu.{pace}.swapped",
                                             f"device.{pace}.faults"))
         yield Row(f"device faults a read; {words} pages written by the CPU a read", "faults",

@@ -18,7 +18,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from interop import run as clients
-from lib.common import ROOT
+from lib.common import ROOT, read
 from machine import ktap, ktap_peer, vm
 
 CRASH = "/sys/kernel/debug/provoke-crash/DIRECT"
@@ -45,6 +45,13 @@ mark() {{ echo "fixture: $1" >/dev/kmsg; }}
 crash() {{ echo "$1" >{CRASH}; }}
 commit() {{ echo "$1" >/sys/module/faulty/parameters/commit; }}
 hold() {{ echo "$1" >/sys/module/faulty/parameters/seconds; commit hold_cpu; }}
+"""
+# Of dev/run: where it is, what it is told, and a region that it pins, or would pin.
+PROGRAM = """#!/bin/sh
+echo "$PWD|$TOLD|$1|$(ls /sys/class/infiniband)"
+echo here >$SHARE/left
+ibv_rc_pingpong -g 1 & sleep 2; kill $!
+exit 7
 """
 STALL = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
 # name, command, what the report must say ("": nothing is reported).  wait_under_lock
@@ -232,6 +239,31 @@ def on_clients(tally):
             tally.add(f"baseline.{dev}", "fail", "a row is malformed (see above)")
 
 
+def on_programs(tally, config):
+    """dev/run: a program that is in a folder which the guest has a file system of its own for."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        def ran(*args):
+            return subprocess.run([os.path.join(ROOT, "dev/run"), *args], cwd=folder, text=True,
+                                  env={**os.environ, "TOLD": "it's so"}, capture_output=True)
+        program = os.path.join(folder, "program")
+        with open(program, "w") as file:
+            file.write(PROGRAM)
+        os.chmod(program, 0o755)
+        done = ran("--kernel", config, "--results", "kept", "--json", "json", "--junit", "junit",
+                   "--counters", "--odp", "--", "./program", "one two")
+        left = {name: read(os.path.join(folder, name), "") for name in
+                ("kept/left", "json", "junit")}
+        due = {"status": done.returncode == 7,
+               "output": f"{folder}|it's so|one two|rxe0" in done.stdout,
+               "results": left["kept/left"] == "here\n", "json": '"status": 7' in left["json"],
+               "junit": 'failures="1"' in left["junit"],
+               "counters": "1 paged regions, 4096 paged bytes, 0 pinned regions" in done.stderr,
+               "no_program": "there is no program ./gone" in ran("--", "./gone").stderr}
+    for name, good in due.items():
+        tally.add(f"run.{name}", "pass" if good else "fail",
+                  "" if good else f"status {done.returncode}: {done.stdout}{done.stderr}")
+
+
 def run(_tier="check", config="debug"):
     tally = ktap.Tally()
     on_lists(tally)
@@ -242,7 +274,9 @@ def run(_tier="check", config="debug"):
         return tally
     on_parts(tally, config, PARTS, append="kasan_multi_shot", kmemleak=True)
     # What they end does not depend on the checkers, which make a boot three times as long.
-    on_vm(tally, "check" if config == "debug" else config)
+    plain = "check" if config == "debug" else config
+    on_vm(tally, plain)
+    on_programs(tally, plain)
     return tally
 
 

@@ -52,7 +52,7 @@ def conf(nonce, opts):
            "PINLESS_CONFIG": opts.get("config") or "", "PINLESS_DEV": opts.get("dev") or "",
            "PINLESS_SWAP": str(opts.get("swap") or ""), **(opts.get("env") or {})}
     lines = [f"nonce={nonce}", f"cwd={ROOT}", f"guest={ROOT}/dev/machine/guest/run", "share=1",
-             f"keep={ROOT}", f"keep={cache()}",
+             *(f"keep={folder}" for folder in (ROOT, cache(), *opts.get("keep", ()))),
              f"interactive={int(bool(opts.get('interactive')))}",
              f"kmemleak={int(opts.get('kmemleak', True))}"]
     lines += [f"env={name}={value}" for name, value in env.items()]
