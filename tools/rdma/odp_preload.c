@@ -62,9 +62,8 @@ static bool can_page(struct ibv_context *ctx)
 static struct ibv_mr *register_region(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				      unsigned int access)
 {
-	struct ibv_mr *(*reg)(struct ibv_pd *, void *, size_t, uint64_t, unsigned int);
+	typeof(ibv_reg_mr_iova2) *reg = real("ibv_reg_mr_iova2");
 
-	reg = (typeof(reg))real("ibv_reg_mr_iova2");
 	return reg(pd, addr, length, iova, access);
 }
 
@@ -120,10 +119,9 @@ struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int acce
 int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length,
 		 int access)
 {
-	int (*rereg)(struct ibv_mr *, int, struct ibv_pd *, void *, size_t, int);
+	typeof(ibv_rereg_mr) *rereg = real("ibv_rereg_mr");
 	int ret;
 
-	rereg = (typeof(rereg))real("ibv_rereg_mr");
 	if (!(flags & IBV_REREG_MR_CHANGE_ACCESS) || access & IBV_ACCESS_ON_DEMAND ||
 	    !can_page(mr->context))
 		return rereg(mr, flags, pd, addr, length, access);
