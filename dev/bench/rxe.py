@@ -3,8 +3,8 @@
 
 Stock's rxe has no paging in 6.12, so this compares paged with pinned regions in one boot
 of one kernel, ours: instructions of a message, by rxe/warm.c. Some 1,000 of them are the
-scheduler's by chance, so the median of many rounds counts. And the cache lines that eight pairs of
-queue pairs in one region pass to each other, by rxe/shared.c and a plugin of QEMU.
+scheduler's by chance, so the median of many rounds counts. And the cache lines that eight
+pairs of queue pairs in one region pass to each other, by rxe/shared.c and a plugin of QEMU.
 """
 import os
 import statistics
@@ -77,7 +77,7 @@ def measure_shared():
     """What the plugin counted: name.round, a message. See rxe/shared.c for the order."""
     plugin, path = coherence.build_plugin(), os.path.join(OUT, "lines")
     expected = boot("shared", CPUS, ["-plugin", f"file={plugin},out={path},whole=on"])["rounds"]
-    values, ops = {}, []
+    values = {}
     with open(path) as file:
         ops = [[int(number) for number in line.split()[1:]] for line in file
                if line.startswith("ops ")]

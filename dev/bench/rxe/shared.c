@@ -4,8 +4,9 @@
  *
  * What the pairs share, CPUs have to pass to each other: a plugin of QEMU counts the cache
  * lines. An emulated CPU does much before the next one runs, so they take turns after each
- * message, as if all messages were concurrent. The parts of the region are in different chunks of it, or in one. Pinned and
- * paged regions take turns, as where the kernel runs a pair's work changes with time.
+ * message, as if all messages were concurrent. The parts of the region are in different
+ * chunks of it, or in one. Pinned and paged regions take turns, as where the kernel runs a
+ * pair's work changes with time.
  */
 #include <pthread.h>
 #include <sched.h>
