@@ -226,6 +226,36 @@ class Dmabuf(unittest.TestCase):
         mr.close()
         self.others_go_on()
 
+    def registers(self, memory, key):
+        """A process that registers the memory in our domain and is given this key."""
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                mr = self.region(memory)
+                assert mr.lkey == key
+                mr.close()
+                status = 0
+            except BaseException:       # pylint: disable=broad-except
+                traceback.print_exc()
+            os._exit(status)
+        return pid
+
+    def test_regress_advice_for_a_region_that_ended_harms_no_new_one(self):
+        """Which has its key, but is not mapped yet, and does not answer to it."""
+        stops.need(self)
+        memory, other = Exported(), Exported()
+        mr = self.region(memory)
+        key = mr.lkey
+        mr.close()
+        stops.stop("mlx5_ib_init_dmabuf_mr")
+        pid = self.registers(other, key)
+        stops.reached()
+        with self.assertRaises(PyverbsRDMAError):
+            self.far.pd.advise_mr(WRITE, FLUSH, [SGE(0, self.src.length, key)])
+        stops.go()
+        self.ends(pid)
+
     @unittest.skipUnless(ours(), "stock's driver does not look at the range")
     def test_advice_beyond_the_end_is_refused(self):
         memory = Exported()

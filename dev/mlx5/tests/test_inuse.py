@@ -119,11 +119,15 @@ class Guessed(unittest.TestCase):
         self.near, self.far = raw_pair()
         self.src = Buffer(PAGE)
         self.smr = self.near.region(self.src)
-        self.buffer = Buffer(PAGE)
+        # The adapter takes pages along that are beside the one it asks for. If they were of
+        # something else, they would stay, and the part with them.
+        self.buffer = Buffer(3 * PAGE)
+        self.buffer[:] = pattern(self.buffer.length, 7)
+        self.page = self.buffer.address + PAGE
         self.mr = self.far.implicit(ODP | e.IBV_ACCESS_MW_BIND)
-        self.assertEqual(self.near.write(self.smr, self.src.address, PAGE, self.buffer.address,
+        self.assertEqual(self.near.write(self.smr, self.src.address, PAGE, self.page,
                                          self.mr.rkey), e.IBV_WC_SUCCESS)
-        self.leaf = self.adapter.leaf(self.mr.rkey, 0, self.buffer.address)
+        self.leaf = self.adapter.leaf(self.mr.rkey, 0, self.page)
 
     def exists(self, key):
         """By any variant: it is another one once the key is invalid."""
@@ -143,7 +147,7 @@ class Guessed(unittest.TestCase):
         window = MW(self.far.pd, e.IBV_MW_TYPE_1)
         self.assertEqual(self.far.umr(window.rkey, MASK_FREE | MASK_LEN,
                                       context=bytes(28) + PAGE.to_bytes(4, "big"),
-                                      translations=klm(PAGE, key, self.buffer.address)),
+                                      translations=klm(PAGE, key, self.page)),
                          e.IBV_WC_SUCCESS)
         return window
 
