@@ -13,7 +13,7 @@ unexport CMD ALLOW
 export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES PMEM APPEND TIMEOUT V T ACCEL BUILD TIER
 export KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long \
+.PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long matrix \
 	demo bench consumers refresh series clean clean-cache
 
 help:
@@ -83,6 +83,10 @@ demo:
 ## make consumers               every user of the notifier API compiles; the core everywhere
 consumers:
 	@$(D)/kernels/consumers
+
+## make matrix [T='arm64*']     the KUnit suites in other configurations and on other architectures
+matrix:
+	@$(D)/gate/matrix.py
 
 ## make bench [T=odp|notifier|coherence]   stock and ours side by side: table and plots
 bench:

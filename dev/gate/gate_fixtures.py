@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 
-from gate import coverage, environment, expected, static_checks
-from lib.common import ROOT
+from gate import coverage, environment, expected, matrix, static_checks
+from lib.common import ROOT, read
 from machine import ktap, vm
 
 MERGE = os.path.join(ROOT, "dev/kernels/mergeconfig.py")
@@ -119,6 +119,41 @@ def mapped(tally):
     tally.add("coverage.map_has_no_file_that_is_gone", "fail" if gone else "pass", " ".join(gone))
 
 
+def configurations(tally):
+    """A boot in which a test is missing, or the kernel warns; none; a symbol that is not
+    what was asked for."""
+    tests = read(matrix.EXPECTED).splitlines()
+    row = matrix.Row("row", "x86_64", without=[f"{tests[0].split('.')[0]}.*"])
+    kept = [test for test in tests if not test.startswith(row.without[0][:-1])]
+
+    def log(tests):
+        suites = {}
+        for test in tests:
+            suites.setdefault(test.split(".")[0], []).append(test.split(".", 1)[1])
+        lines = ["KTAP version 1", f"1..{len(suites)}"]
+        for number, (suite, names) in enumerate(suites.items(), 1):
+            lines += ["    KTAP version 1", f"    # Subtest: {suite}", f"    1..{len(names)}"]
+            lines += [f"    ok {at} {name}" for at, name in enumerate(names, 1)]
+            lines.append(f"ok {number} {suite}")
+        return lines
+
+    warning = ["WARNING: CPU: 0 PID: 1 at mm/mmu_notifier.c:1 f+0x1/0x2"]
+    for name, lines, output, bad in (
+            ("good", log(kept), "", set()),
+            ("a_test_is_missing", log(kept[:-1]), "", {f"row.{kept[-1]}"}),
+            ("the_kernel_warns", log(kept) + warning, "", {"row.log"}),
+            ("nothing_is_booted", None, "Missing: CONFIG_A=y\n", {"row"})):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "test.log")
+            if lines:
+                with open(path, "w") as file:
+                    file.write("\n".join(lines) + "\n")
+            judged = ktap.Tally()
+            matrix.judge(row, path, output, judged)
+        failed = {test for test, _ in judged.failed}
+        tally.add(f"configurations.{name}", "pass" if failed == bad else "fail", f"failed: {failed}")
+
+
 def static(tally):
     with tempfile.TemporaryDirectory() as folder:
         for name, mode, text in (("good", 0o755, "exit 0"), ("bad", 0o755, "exit 1"),
@@ -164,7 +199,7 @@ def wait_for(condition, seconds):
 
 
 def run(tally):
-    for test in (config, names, results, errors, scrub, prune, mapped, static):
+    for test in (config, names, results, errors, scrub, prune, mapped, configurations, static):
         # What they have the gate say is not about this run.
         with contextlib.redirect_stderr(io.StringIO()):
             test(tally)

@@ -17,7 +17,7 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from gate import environment, kunit, selftest
+from gate import environment, kunit, matrix, selftest
 from interop import run as interop
 from lib.common import git, note, ROOT
 from machine import fixtures, ktap, vm
@@ -27,6 +27,7 @@ RESULTS = os.path.join(HERE, "long")
 KERNEL = ("patches", "mm", "include", "drivers", "lib", "dev/trees/owned", "dev/kernels/configs")
 GUEST = ("dev/machine",)
 SELFTESTS = ("tools", "dev/gate/selftest.py", "dev/gate/selftests.list")
+MATRIX = ("dev/gate/matrix.py", "dev/gate/matrix.list", "dev/gate/matrix.kunitconfig")
 ADAPTER = ("qemu", "dev/mlx5", "dev/interop") + GUEST
 
 
@@ -67,6 +68,10 @@ def races():
     return tally
 
 
+def configurations(*archs):
+    return lambda: matrix.run_all(archs=archs)
+
+
 def command(*args, **env):
     """A tool that says by its status how it went."""
     def run():
@@ -90,6 +95,9 @@ SLICES = {
     "selftests": (lambda: selftest.run("long", None), KERNEL + GUEST + SELFTESTS),
     "kcsan": (races, KERNEL + GUEST + SELFTESTS),
     "consumers": (command("kernels/consumers"), KERNEL + ("dev/kernels/consumers", "dev/kernels/consumers.list")),
+    "matrix-x86_64": (configurations("x86_64"), KERNEL + MATRIX),
+    "matrix-arm64": (configurations("arm64"), KERNEL + MATRIX),
+    "matrix-others": (configurations("i386", "s390", "powerpc", "riscv"), KERNEL + MATRIX),
     "series": (command("trees/series", BUILD="1"), KERNEL + ("dev/trees/series",)),
 }
 
@@ -147,6 +155,7 @@ def run(name):
     with open(os.path.join(RESULTS, name), "w") as file:
         file.write(f"{digest} {time.strftime('%Y-%m-%d')} {tally.line()}, "
                    f"{(time.monotonic() - start) / 60:.0f} minutes\n")
+        file.writelines(f"  {group}: {part.line()}\n" for group, part in tally.groups().items())
         file.writelines(f"  fail {test}: {why}\n" for test, why in tally.failed)
     return tally
 

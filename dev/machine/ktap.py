@@ -46,6 +46,14 @@ class Tally:
         for name, verdict in other.names.items():
             self.add(f"{prefix}{name}", verdict, reasons.get(name, ""))
 
+    def groups(self):
+        """By what the names begin with: of a scenario, a device, a configuration."""
+        reasons, parts = dict(self.failed + self.skipped), {}
+        for name, verdict in self.names.items():
+            part = parts.setdefault(re.split(r"\.|: ", name)[0], Tally())
+            part.add(name, verdict, reasons.get(name, ""))
+        return parts
+
     def line(self):
         return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
 

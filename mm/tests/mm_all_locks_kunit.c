@@ -289,6 +289,17 @@ static void each_object_is_locked_once_and_unlocked(struct kunit *test)
 		locks_expect_taken(test, areas, maxes[i]);
 }
 
+/* Does another task wait for a lock that is held for writing? */
+static bool locks_awaited(struct rw_semaphore *rwsem)
+{
+#ifdef CONFIG_PREEMPT_RT
+	/* Here rwsem_is_contended() is true of each lock that is held for writing. */
+	return !RB_EMPTY_ROOT(&rwsem->rwbase.rtmutex.waiters.rb_root);
+#else
+	return rwsem_is_contended(rwsem);
+#endif
+}
+
 /*
  * Send a signal while the thread waits for the object that the test has locked.
  * The objects that are locked at that point show the order.
@@ -302,7 +313,7 @@ static struct locks_taker *locks_interrupt(struct kunit *test, struct locks_area
 
 	down_write(rwsem);
 	complete(&taker->go);
-	mmu_test_wait(test, rwsem_is_contended(rwsem));
+	mmu_test_wait(test, locks_awaited(rwsem));
 	locks_expect_until(test, areas, param->object);
 	send_sig(SIGTERM, taker->task, 1);
 	up_write(rwsem);

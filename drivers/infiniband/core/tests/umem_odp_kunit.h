@@ -245,10 +245,19 @@ static inline void thread_fault(struct test_thread *thread)
 	thread->ret = test_fault_error(thread->odp, thread->addr, thread->size, 0);
 }
 
-/* Until somebody stands at the lock that we hold. */
+static inline bool test_has_waiters(const struct mutex *lock)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return !RB_EMPTY_ROOT(&lock->rtmutex.waiters.rb_root);
+#else
+	return !list_empty_careful(&lock->wait_list);
+#endif
+}
+
+/* Until another task waits for the lock that this one holds. */
 static inline void test_wait_contended(struct kunit *test, struct ib_odp_chunk *chunk)
 {
-	test_wait(test, !list_empty_careful(&chunk->lock.wait_list));
+	test_wait(test, test_has_waiters(&chunk->lock));
 }
 
 static inline unsigned long test_nr_chunks(struct ib_umem_odp *odp)
