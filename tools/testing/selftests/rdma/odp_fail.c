@@ -125,8 +125,8 @@ static int act_prefetch(FIXTURE_DATA(fail) *self)
 {
 	struct ibv_sge sge = odp_sge(self->mem, LEN, self->mr);
 
-	return odp_advise(self->dev.pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH,
-			  &sge, 1);
+	return odp_advise(self->dev.pd, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+			  IBV_ADVISE_MR_FLAG_FLUSH, &sge, 1);
 }
 
 static int act_transfer(FIXTURE_DATA(fail) *self)
