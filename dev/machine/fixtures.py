@@ -51,6 +51,7 @@ PROGRAM = """#!/bin/sh
 echo "$PWD|$TOLD|$1|$(ls /sys/class/infiniband)"
 echo here >$SHARE/left
 ibv_rc_pingpong -g 1 & sleep 2; kill $!
+ODP_RUN_IMPLICIT=1 ibv_rc_pingpong -g 1 & sleep 2; kill $!
 exit 7
 """
 STALL = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
@@ -257,7 +258,8 @@ def on_programs(tally, config):
                "output": f"{folder}|it's so|one two|rxe0" in done.stdout,
                "results": left["kept/left"] == "here\n", "json": '"status": 7' in left["json"],
                "junit": 'failures="1"' in left["junit"],
-               "counters": "1 paged regions, 4096 paged bytes, 0 pinned regions" in done.stderr,
+               "counters": "1 paged regions, 4096 paged bytes, 1 implicit regions, 0 pinned regions"
+                           in done.stderr,
                "no_program": "there is no program ./gone" in ran("--", "./gone").stderr}
     for name, good in due.items():
         tally.add(f"run.{name}", "pass" if good else "fail",

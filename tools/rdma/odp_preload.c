@@ -4,6 +4,10 @@
  * program would pin is registered for paging on demand instead, where the device can. What it
  * cannot is pinned, as the program wanted it. At the end it says what became of the regions.
  *
+ * With ODP_RUN_IMPLICIT=1 the program's regions are parts of one that covers its whole address
+ * space, one for each protection domain and set of rights. So to register costs nothing, and a
+ * peer that has one of the keys can access all of the memory: this is for tests.
+ *
  * Memory of devices and dma-bufs have calls of their own, and are left alone. What a program
  * registers without libibverbs (DEVX) is not seen.
  *
@@ -12,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <infiniband/verbs.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,12 +29,22 @@
 #undef ibv_reg_mr
 #undef ibv_reg_mr_iova
 
+/* A region that covers all there is. What the program has of it is a copy. */
+struct whole {
+	struct whole *next;
+	struct ibv_mr *mr;
+	unsigned int access;
+};
+
 struct sum {
 	atomic_ulong regions;
 	atomic_ulong bytes;
 };
 
 static struct sum paged, pinned, asked;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct whole *wholes;	/* under the lock */
+static atomic_ulong wholes_made;
 /* The last reason why a region was pinned; 0: the device has no paging. */
 static atomic_int why = -1;
 
@@ -50,12 +65,11 @@ static void *real(const char *name)
 	return function;
 }
 
-static bool can_page(struct ibv_context *ctx)
+static bool can_page(struct ibv_context *ctx, uint64_t how)
 {
 	struct ibv_device_attr_ex attr = {};
 
-	return !ibv_query_device_ex(ctx, NULL, &attr) &&
-	       attr.odp_caps.general_caps & IBV_ODP_SUPPORT;
+	return !ibv_query_device_ex(ctx, NULL, &attr) && attr.odp_caps.general_caps & how;
 }
 
 /* By the function that takes all there is to say. */
@@ -67,16 +81,121 @@ static struct ibv_mr *register_region(struct ibv_pd *pd, void *addr, size_t leng
 	return reg(pd, addr, length, iova, access);
 }
 
+/* ---- parts of a region that covers all there is ---- */
+
+static struct whole *whole_get(struct ibv_pd *pd, unsigned int access)
+{
+	struct whole *whole;
+
+	for (whole = wholes; whole; whole = whole->next)
+		if (whole->mr->pd == pd && whole->access == access)
+			return whole;
+	whole = calloc(1, sizeof(*whole));
+	if (!whole)
+		return NULL;
+	whole->access = access;
+	whole->mr = register_region(pd, NULL, SIZE_MAX, 0, access | IBV_ACCESS_ON_DEMAND);
+	if (!whole->mr) {
+		free(whole);
+		return NULL;
+	}
+	whole->next = wholes;
+	wholes = whole;
+	atomic_fetch_add(&wholes_made, 1);
+	return whole;
+}
+
+static bool is_part(const struct ibv_mr *mr)
+{
+	struct whole *whole;
+
+	pthread_mutex_lock(&lock);
+	for (whole = wholes; whole; whole = whole->next)
+		if (mr->pd == whole->mr->pd && mr->lkey == whole->mr->lkey)
+			break;
+	pthread_mutex_unlock(&lock);
+	return whole;
+}
+
+static struct ibv_mr *register_part(struct ibv_pd *pd, void *addr, size_t length,
+				    unsigned int access)
+{
+	struct ibv_mr *part = malloc(sizeof(*part));
+	struct whole *whole;
+
+	pthread_mutex_lock(&lock);
+	whole = part ? whole_get(pd, access) : NULL;
+	if (whole) {
+		*part = *whole->mr;
+		part->addr = addr;
+		part->length = length;
+	}
+	pthread_mutex_unlock(&lock);
+	if (whole)
+		return part;
+	free(part);
+	return NULL;
+}
+
+/* Only where they are called what they are, and where the device can. */
+static bool wants_part(struct ibv_pd *pd, void *addr, uint64_t iova)
+{
+	const char *implicit = getenv("ODP_RUN_IMPLICIT");
+
+	return implicit && !strcmp(implicit, "1") && iova == (uintptr_t)addr &&
+	       can_page(pd->context, IBV_ODP_SUPPORT_IMPLICIT);
+}
+
+int ibv_dereg_mr(struct ibv_mr *mr)
+{
+	typeof(ibv_dereg_mr) *dereg = real("ibv_dereg_mr");
+
+	if (!is_part(mr))
+		return dereg(mr);
+	free(mr);
+	return 0;
+}
+
+/* The program has no part of them any more. */
+static void drop_wholes(struct ibv_pd *pd)
+{
+	typeof(ibv_dereg_mr) *dereg = real("ibv_dereg_mr");
+	struct whole **at = &wholes, *whole;
+
+	pthread_mutex_lock(&lock);
+	while ((whole = *at)) {
+		if (whole->mr->pd != pd || dereg(whole->mr)) {
+			at = &whole->next;
+			continue;
+		}
+		*at = whole->next;
+		free(whole);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+int ibv_dealloc_pd(struct ibv_pd *pd)
+{
+	typeof(ibv_dealloc_pd) *dealloc = real("ibv_dealloc_pd");
+
+	drop_wholes(pd);
+	return dealloc(pd);
+}
+
+/* ---- what the program calls ---- */
+
 static struct ibv_mr *register_paged(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				     unsigned int access)
 {
 	struct ibv_mr *mr;
 
-	if (!can_page(pd->context)) {
+	if (!can_page(pd->context, IBV_ODP_SUPPORT)) {
 		why = 0;
 		return NULL;
 	}
-	mr = register_region(pd, addr, length, iova, access | IBV_ACCESS_ON_DEMAND);
+	mr = wants_part(pd, addr, iova) ? register_part(pd, addr, length, access) : NULL;
+	if (!mr)
+		mr = register_region(pd, addr, length, iova, access | IBV_ACCESS_ON_DEMAND);
 	if (!mr)
 		why = errno;
 	return mr;
@@ -122,8 +241,16 @@ int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, si
 	typeof(ibv_rereg_mr) *rereg = real("ibv_rereg_mr");
 	int ret;
 
+	if (is_part(mr)) {
+		/* Other memory is another part. Of other rights, or another domain, it is none. */
+		if (flags != IBV_REREG_MR_CHANGE_TRANSLATION)
+			return IBV_REREG_MR_ERR_INPUT;
+		mr->addr = addr;
+		mr->length = length;
+		return 0;
+	}
 	if (!(flags & IBV_REREG_MR_CHANGE_ACCESS) || access & IBV_ACCESS_ON_DEMAND ||
-	    !can_page(mr->context))
+	    !can_page(mr->context, IBV_ODP_SUPPORT))
 		return rereg(mr, flags, pd, addr, length, access);
 	ret = rereg(mr, flags, pd, addr, length, access | IBV_ACCESS_ON_DEMAND);
 	return ret == IBV_REREG_MR_ERR_INPUT ? rereg(mr, flags, pd, addr, length, access) : ret;
@@ -131,8 +258,11 @@ int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, si
 
 static void say(FILE *to)
 {
-	fprintf(to, "odp-run[%d]: %lu regions (%lu bytes) paged, %lu (%lu) pinned", getpid(),
-		paged.regions, paged.bytes, pinned.regions, pinned.bytes);
+	fprintf(to, "odp-run[%d]: %lu regions (%lu bytes) paged", getpid(), paged.regions,
+		paged.bytes);
+	if (wholes_made)
+		fprintf(to, ", parts of %lu that cover all memory", wholes_made);
+	fprintf(to, ", %lu (%lu) pinned", pinned.regions, pinned.bytes);
 	if (pinned.regions)
 		fprintf(to, " as %s", why ? strerror(why) : "the device has no on-demand paging");
 	if (asked.regions)
