@@ -125,9 +125,11 @@ static void device_forgets_and_keeps_its_pages(struct kunit *test)
 static void pages_of_one_granule_are_forgotten_at_once(struct kunit *test)
 {
 	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
 	unsigned long addr, i;
-	struct ib_umem_odp *odp = test_region(test, &granule_ops, &addr);
 
+	test_needs_small_pages(test);
+	odp = test_region(test, &granule_ops, &addr);
 	KUNIT_ASSERT_EQ(test, 0, test_fault_error(odp, addr, NR_PAGES * PAGE_SIZE, 0));
 	for (i = 1; i < 24; i += 2)
 		KUNIT_EXPECT_TRUE(test, test_clear(test, addr + i * PAGE_SIZE, PAGE_SIZE));

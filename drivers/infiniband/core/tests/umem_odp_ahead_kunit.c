@@ -79,10 +79,12 @@ static void a_run_doubles(struct kunit *test)
 /* The run goes on in the next chunk, as far ahead as the chunk goes. */
 static void a_run_goes_on_in_the_next_chunk(struct kunit *test)
 {
-	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	unsigned int page = 0, faults = 0;
 	struct ib_odp_chunk *chunk;
+	struct ahead_test t;
 
+	test_needs_small_pages(test);
+	t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	while (page < TEST_PAGES) {
 		chunk = test_fault(test, t.odp, t.addr + page * PAGE_SIZE, PAGE_SIZE, 0);
 		page = (chunk->fault_end - t.addr) / PAGE_SIZE;
@@ -110,9 +112,11 @@ static void random_access_gets_nothing(struct kunit *test)
 /* Each is a run, though they take turns, and though there are others at random. */
 static void runs_do_not_disturb_each_other(struct kunit *test)
 {
-	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	unsigned int i, runs[] = { 0, 100, 512, 700 };
+	struct ahead_test t;
 
+	test_needs_small_pages(test);
+	t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	for (i = 0; i < ARRAY_SIZE(runs); i++)
 		ahead_fault(&t, runs[i], 1, 0);
 	for (i = 0; i < ARRAY_SIZE(runs); i++)
@@ -243,8 +247,10 @@ static void expect_linear_copies(struct ahead_test *t)
 
 static void copies_take_work_in_proportion(struct kunit *test)
 {
-	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
+	struct ahead_test t;
 
+	test_needs_small_pages(test);
+	t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	expect_linear_copies(&t);
 	ahead_end(&t);
 }
@@ -252,10 +258,12 @@ static void copies_take_work_in_proportion(struct kunit *test)
 /* Each page is a mapping of its own. */
 static void regress_copies_in_many_mappings_take_work_in_proportion(struct kunit *test)
 {
-	struct ahead_test t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	struct test_odp *to = test->priv;
+	struct ahead_test t;
 	unsigned int i;
 
+	test_needs_small_pages(test);
+	t = ahead_begin(test, PROT_READ | PROT_WRITE, TEST_ACCESS);
 	for (i = 0; i < TEST_PAGES; i += 2)
 		KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, t.addr + i * PAGE_SIZE, PAGE_SIZE,
 						    MADV_DONTDUMP));

@@ -54,8 +54,8 @@ static void untouched_region_keeps_nothing(struct kunit *test)
 
 static void fault_brings_the_users_page(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct ib_odp_chunk *chunk;
 	u32 value = 0xfeed;
 	u32 *va;
@@ -78,45 +78,45 @@ static void fault_brings_the_users_page(struct kunit *test)
 
 static void fault_is_counted_once(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
-	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), 0));
+	KUNIT_EXPECT_EQ(test, 16, atomic64_read(&odp->stats.faults));
 	/* To write, each page is needed once more. */
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
-	KUNIT_EXPECT_EQ(test, 2 * SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 32, atomic64_read(&odp->stats.faults));
 	ib_umem_odp_release(odp);
 }
 
 static void faults_without_memory_fail(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ);
-	struct ib_umem_odp *odp = test_get(test, addr + 1, SZ_64K - 1, TEST_ACCESS, NULL);
-	struct ib_umem_odp *ro = test_get(test, addr, SZ_64K, IB_ACCESS_ON_DEMAND, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ);
+	struct ib_umem_odp *odp = test_get(test, addr + 1, PG(16) - 1, TEST_ACCESS, NULL);
+	struct ib_umem_odp *ro = test_get(test, addr, PG(16), IB_ACCESS_ON_DEMAND, NULL);
 
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + 1, 1, 0));
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + 1, 1, IB_ODP_FAULT_WRITE));
 	KUNIT_EXPECT_EQ(test, -EPERM, test_fault_error(ro, addr, 1, IB_ODP_FAULT_WRITE));
 	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr - 1, 1, 0));
-	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr + SZ_64K - 1, 2, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr + PG(16) - 1, 2, 0));
 	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, addr + 5, 0, 0));
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + PAGE_SIZE, 1, 0));
-	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + 1, SZ_64K - 1, 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr + 1, PG(16) - 1, 0));
 	ib_umem_odp_release(ro);
 	ib_umem_odp_release(odp);
 }
 
 static void unmapping_takes_pages_away(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 	struct test_odp *to = test->priv;
 
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_WRITE));
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, 3 * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	KUNIT_EXPECT_EQ(test, addr, to->zap.start);
@@ -124,9 +124,9 @@ static void unmapping_takes_pages_away(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 3, atomic64_read(&odp->stats.invalidations));
 	/* The rest is still there, without a new fault. */
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + 3 * PAGE_SIZE,
-						  SZ_64K - 3 * PAGE_SIZE, 0));
-	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_64K));
+						  PG(16) - 3 * PAGE_SIZE, 0));
+	KUNIT_EXPECT_EQ(test, 16, atomic64_read(&odp->stats.faults));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PG(16)));
 	flush_delayed_work(&odp->work);
 	KUNIT_EXPECT_EQ(test, 0, test_nr_chunks(odp));
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
@@ -179,13 +179,13 @@ static void driver_is_told_that_chunks_went(struct kunit *test)
 
 static void invalidation_waits_for_the_user_of_a_page(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
-	struct test_thread unmapper = { .fn = thread_munmap, .addr = addr, .size = SZ_64K };
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
+	struct test_thread unmapper = { .fn = thread_munmap, .addr = addr, .size = PG(16) };
 	struct ib_odp_chunk *chunk;
 
 	test_spawn(test, &unmapper);
-	chunk = test_fault(test, odp, addr, SZ_64K, IB_ODP_FAULT_WRITE);
+	chunk = test_fault(test, odp, addr, PG(16), IB_ODP_FAULT_WRITE);
 	complete(&unmapper.go);
 	test_wait_contended(test, chunk);
 	KUNIT_EXPECT_FALSE(test, completion_done(&unmapper.done));
@@ -229,13 +229,13 @@ static void thread_nonblock(struct test_thread *thread)
 
 static void nonblock_is_refused_only_if_in_use(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *soft = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
-	struct ib_umem_odp *hard = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
-	struct test_thread reaper = { .fn = thread_nonblock, .addr = addr, .size = SZ_64K };
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *soft = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
+	struct ib_umem_odp *hard = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
+	struct test_thread reaper = { .fn = thread_nonblock, .addr = addr, .size = PG(16) };
 	struct ib_odp_chunk *chunk;
 
-	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, PG(16)));
 	test_spawn(test, &reaper);
 	chunk = test_fault(test, soft, addr, 1, 0);
 	complete(&reaper.go);
@@ -243,11 +243,11 @@ static void nonblock_is_refused_only_if_in_use(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EAGAIN, reaper.ret);
 	ib_odp_chunk_unlock(chunk);
 	/* Nothing to wait for: the device has no translations. */
-	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, 0, test_nonblock(test, addr, PG(16)));
 	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&soft->stats.invalidations));
 
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(hard, addr, 1, 0));
-	KUNIT_EXPECT_EQ(test, -EAGAIN, test_nonblock(test, addr, SZ_64K));
+	KUNIT_EXPECT_EQ(test, -EAGAIN, test_nonblock(test, addr, PG(16)));
 	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&hard->stats.invalidations));
 	ib_umem_odp_release(hard);
 	ib_umem_odp_release(soft);
@@ -272,8 +272,8 @@ static bool test_dirty_after(struct kunit *test, struct ib_umem_odp *odp,
 
 static void written_pages_become_dirty(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 
 	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)addr));
 	KUNIT_EXPECT_FALSE(test, test_dirty_after(test, odp, addr, 0));
@@ -283,14 +283,14 @@ static void written_pages_become_dirty(struct kunit *test)
 
 static void gone_process_has_no_memory(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct mm_struct *mm = current->mm;
 
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_WRITE));
 	kthread_unuse_mm(mm);
 	mmput(mm);
-	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, 16, atomic64_read(&odp->stats.invalidations));
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, addr, 1, 0));
 	ib_umem_odp_release(odp);
 }

@@ -60,13 +60,26 @@ static inline int test_init(struct kunit *test)
 	return 0;
 }
 
+/* So many pages, whatever they have. */
+#define PG(nr)	((nr) * PAGE_SIZE)
+
+/* For cases in which a chunk has 512 pages, and may be one huge page. */
+static inline void test_needs_small_pages(struct kunit *test)
+{
+	if (PAGE_SIZE != SZ_4K)
+		kunit_skip(test, "a chunk has %lu pages", IB_ODP_CHUNK_PAGES);
+}
+
+/* From the beginning of a chunk on. */
 static inline unsigned long test_mmap(struct kunit *test, unsigned long size, int prot)
 {
 	struct test_odp *to = test->priv;
 	unsigned long addr;
 
-	addr = kunit_vm_mmap(test, NULL, 0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	addr = kunit_vm_mmap(test, NULL, 0, size + IB_ODP_CHUNK_SIZE, prot,
+			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
 	KUNIT_ASSERT_FALSE(test, !addr || IS_ERR_VALUE(addr));
+	addr = ALIGN(addr, IB_ODP_CHUNK_SIZE);
 	to->mm = current->mm;
 	/* What is not there is small, unless a test wants it otherwise. */
 	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
@@ -76,10 +89,7 @@ static inline unsigned long test_mmap(struct kunit *test, unsigned long size, in
 
 static inline unsigned long test_mmap_chunks(struct kunit *test, int nr)
 {
-	unsigned long addr = test_mmap(test, (nr + 1) * IB_ODP_CHUNK_SIZE,
-				       PROT_READ | PROT_WRITE);
-
-	return ALIGN(addr, IB_ODP_CHUNK_SIZE);
+	return test_mmap(test, nr * IB_ODP_CHUNK_SIZE, PROT_READ | PROT_WRITE);
 }
 
 static inline unsigned long test_mmap_huge(struct kunit *test)
@@ -89,6 +99,7 @@ static inline unsigned long test_mmap_huge(struct kunit *test)
 
 	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
 		kunit_skip(test, "CONFIG_TRANSPARENT_HUGEPAGE is off");
+	test_needs_small_pages(test);
 	KUNIT_ASSERT_EQ(test, 0, do_madvise(to->mm, addr, IB_ODP_CHUNK_SIZE, MADV_HUGEPAGE));
 	KUNIT_ASSERT_EQ(test, 0, put_user(0xfeed, (u32 __user *)(addr + 5 * PAGE_SIZE + 8)));
 	return addr;

@@ -56,10 +56,10 @@ static void thread_fault_prompt(struct test_thread *thread)
 
 static void prompt_fault_waits_for_nothing(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct test_thread prompt = {
-		.fn = thread_fault_prompt, .odp = odp, .addr = addr, .size = SZ_64K,
+		.fn = thread_fault_prompt, .odp = odp, .addr = addr, .size = PG(16),
 	};
 
 	test_spawn(test, &prompt);
@@ -68,7 +68,7 @@ static void prompt_fault_waits_for_nothing(struct kunit *test)
 	test_join(test, &prompt);
 	mmap_write_unlock(current->mm);
 	KUNIT_EXPECT_EQ(test, -EAGAIN, prompt.ret);
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_PROMPT));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_PROMPT));
 	ib_umem_odp_release(odp);
 }
 
@@ -92,13 +92,13 @@ static void populate_brings_all_chunks(struct kunit *test)
 
 static void populate_says_what_went_wrong(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct ib_odp_populate *populate;
 	struct test_result r = {};
 
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
-	populate = test_populate(test, odp, addr, SZ_64K, &r);
+	populate = test_populate(test, odp, addr, PG(16), &r);
 	test_wait_done(test, &r);
 	ib_odp_populate_end(populate);
 	KUNIT_EXPECT_EQ(test, -EFAULT, r.result);
@@ -107,34 +107,34 @@ static void populate_says_what_went_wrong(struct kunit *test)
 
 static void ended_populate_is_silent(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct ib_odp_populate *populate;
 	struct test_result r = {};
 
 	mmap_write_lock(current->mm);
-	populate = test_populate(test, odp, addr, SZ_64K, &r);
+	populate = test_populate(test, odp, addr, PG(16), &r);
 	ib_odp_populate_end(populate);
 	mmap_write_unlock(current->mm);
 	test_wait_alone(test, odp);
 	KUNIT_EXPECT_EQ(test, 0, r.nr);
 	/* What it brought is there all the same. */
-	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.faults));
+	KUNIT_EXPECT_EQ(test, 16, atomic64_read(&odp->stats.faults));
 	ib_umem_odp_release(odp);
 }
 
 /* The umem outlives the region, and gets no page any more. */
 static void regress_release_leaves_a_populate(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 	struct test_odp *to = test->priv;
 	struct ib_odp_populate *populate;
 	struct test_result r = {};
 
 	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PAGE_SIZE, 0));
 	mmap_write_lock(current->mm);
-	populate = test_populate(test, odp, addr, SZ_64K, &r);
+	populate = test_populate(test, odp, addr, PG(16), &r);
 	/* It has its chunk, and waits for the lock. */
 	test_wait(test, rwsem_is_contended(&current->mm->mmap_lock));
 	ib_umem_odp_hold(odp);
@@ -212,8 +212,8 @@ static struct test_waiter *test_start_waiter(struct kunit *test, struct ib_umem_
 
 static void waiting_fault_gets_its_page(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct test_waiter *waiter = test_start_waiter(test, odp, addr);
 
 	KUNIT_EXPECT_FALSE(test, completion_done(&waiter->thread.done));
@@ -225,8 +225,8 @@ static void waiting_fault_gets_its_page(struct kunit *test)
 
 static void regress_waiting_fault_can_be_left(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct test_waiter *waiter = test_start_waiter(test, odp, addr);
 
 	WRITE_ONCE(waiter->leave, true);
@@ -238,8 +238,8 @@ static void regress_waiting_fault_can_be_left(struct kunit *test)
 
 static void regress_kill_ends_the_wait(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, NULL);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, NULL);
 	struct test_waiter *waiter = test_start_waiter(test, odp, addr);
 
 	ib_umem_odp_kill(odp);
@@ -252,8 +252,8 @@ static void regress_kill_ends_the_wait(struct kunit *test)
 /* A page that is not the process's: the device loses it, and gets the right one. */
 static void regress_unannounced_change_is_undone(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 	struct page *other = alloc_page(GFP_KERNEL), *page;
 	struct test_odp *to = test->priv;
 	struct ib_odp_chunk *chunk;

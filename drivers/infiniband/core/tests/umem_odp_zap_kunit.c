@@ -91,24 +91,24 @@ static void who_comes_in_between_settles(struct kunit *test)
 
 static void what_takes_nothing_is_no_zap(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 	struct test_odp *to = test->priv;
 
 	/* The page of zeros would change for another one when it is written. */
-	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + SZ_16K)));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, 0));
-	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, SZ_64K);
-	test_event(test, MMU_NOTIFY_SOFT_DIRTY, addr, SZ_64K);
-	test_event(test, MMU_NOTIFY_SPLIT, addr, SZ_64K);
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + PG(4))));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), 0));
+	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, PG(16));
+	test_event(test, MMU_NOTIFY_SOFT_DIRTY, addr, PG(16));
+	test_event(test, MMU_NOTIFY_SPLIT, addr, PG(16));
 	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
 	/* One page can be written: that one, and no other. */
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_16K, 1, IB_ODP_FAULT_WRITE));
-	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, SZ_32K);
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + PG(4), 1, IB_ODP_FAULT_WRITE));
+	test_event(test, MMU_NOTIFY_PROTECTION_PAGE, addr, PG(8));
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.invalidations));
 	/* mprotect() says one thing for all it does. */
-	test_event(test, MMU_NOTIFY_PROTECTION_VMA, addr, SZ_32K);
+	test_event(test, MMU_NOTIFY_PROTECTION_VMA, addr, PG(8));
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
 	ib_umem_odp_release(odp);
 }
@@ -116,16 +116,17 @@ static void what_takes_nothing_is_no_zap(struct kunit *test)
 /* The process gives back a page of the huge page that is not in the region. */
 static void split_of_a_huge_page_takes_nothing(struct kunit *test)
 {
-	unsigned long addr = ALIGN(test_mmap(test, 2 * PMD_SIZE, PROT_READ | PROT_WRITE),
-				   PMD_SIZE);
 	struct test_odp *to = test->priv;
 	struct ib_umem_odp *odp;
+	unsigned long addr;
 	struct page *page;
 	bool huge;
 
 	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
 		kunit_skip(test, "CONFIG_TRANSPARENT_HUGEPAGE is off");
-	odp = test_get(test, addr + SZ_64K, SZ_1M, TEST_ACCESS, &test_ops);
+	test_needs_small_pages(test);
+	addr = ALIGN(test_mmap(test, 2 * PMD_SIZE, PROT_READ | PROT_WRITE), PMD_SIZE);
+	odp = test_get(test, addr + PG(16), PG(256), TEST_ACCESS, &test_ops);
 	KUNIT_ASSERT_EQ(test, 0, do_madvise(current->mm, addr, PMD_SIZE, MADV_HUGEPAGE));
 	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)addr));
 	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
@@ -135,12 +136,12 @@ static void split_of_a_huge_page_takes_nothing(struct kunit *test)
 		ib_umem_odp_release(odp);
 		kunit_skip(test, "no huge page");
 	}
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_64K, SZ_1M, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + PG(16), PG(256), 0));
 	to->zap.nr = 0;
 	KUNIT_EXPECT_EQ(test, 0, do_madvise(current->mm, addr, PAGE_SIZE, MADV_DONTNEED));
 	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
 	/* And one of the region's own. */
-	KUNIT_EXPECT_EQ(test, 0, do_madvise(current->mm, addr + SZ_128K, PAGE_SIZE,
+	KUNIT_EXPECT_EQ(test, 0, do_madvise(current->mm, addr + PG(32), PAGE_SIZE,
 					    MADV_DONTNEED));
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
 	ib_umem_odp_release(odp);
@@ -148,23 +149,25 @@ static void split_of_a_huge_page_takes_nothing(struct kunit *test)
 
 static void only_what_is_mapped_is_zapped(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_1M, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_1M, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(256), PROT_READ | PROT_WRITE);
 	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
 
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_128K, 1, 0));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + SZ_256K, 1, 0));
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_64K));
+	test_needs_small_pages(test);
+	odp = test_get(test, addr, PG(256), TEST_ACCESS, &test_ops);
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + PG(32), 1, 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr + PG(64), 1, 0));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PG(16)));
 	KUNIT_EXPECT_EQ(test, 0, to->zap.nr);
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + SZ_64K, SZ_512K));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + PG(16), PG(128)));
 	KUNIT_EXPECT_EQ(test, 1, to->zap.nr);
-	KUNIT_EXPECT_EQ(test, addr + SZ_128K, to->zap.start);
-	KUNIT_EXPECT_EQ(test, addr + SZ_256K + PAGE_SIZE, to->zap.end);
+	KUNIT_EXPECT_EQ(test, addr + PG(32), to->zap.start);
+	KUNIT_EXPECT_EQ(test, addr + PG(64) + PAGE_SIZE, to->zap.end);
 	ib_umem_odp_release(odp);
 }
 
 static const struct ib_umem_odp_ops granule_ops = {
-	.granule = SZ_32K,
+	.granule = PG(8),
 	.zap = test_zap,
 	.zap_wait = test_zap_wait,
 };
@@ -172,31 +175,32 @@ static const struct ib_umem_odp_ops granule_ops = {
 /* The region starts in the middle of a granule, as the address space has them. */
 static void granules_are_the_regions_and_no_chunks_share_one(struct kunit *test)
 {
-	unsigned long addr = test_mmap_chunks(test, 3) + 3 * PAGE_SIZE;
-	struct ib_umem_odp *odp = test_get(test, addr, 2 * IB_ODP_CHUNK_SIZE, TEST_ACCESS,
-					   &granule_ops);
-	unsigned long behind = ib_umem_odp_chunk_end(odp, addr);
+	unsigned long addr = test_mmap_chunks(test, 3) + 3 * PAGE_SIZE, behind;
 	struct test_odp *to = test->priv;
+	struct ib_umem_odp *odp;
 
-	KUNIT_EXPECT_EQ(test, 0, (behind - addr) % SZ_32K);
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind - SZ_64K, SZ_64K, 0));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind, SZ_64K, 0));
+	test_needs_small_pages(test);
+	odp = test_get(test, addr, 2 * IB_ODP_CHUNK_SIZE, TEST_ACCESS, &granule_ops);
+	behind = ib_umem_odp_chunk_end(odp, addr);
+	KUNIT_EXPECT_EQ(test, 0, (behind - addr) % PG(8));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind - PG(16), PG(16), 0));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, behind, PG(16), 0));
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(behind - PAGE_SIZE, 2 * PAGE_SIZE));
 	/* One granule on each side, all of it. */
 	KUNIT_EXPECT_EQ(test, 2, to->zap.nr);
 	KUNIT_EXPECT_EQ(test, behind, to->zap.start);
-	KUNIT_EXPECT_EQ(test, behind + SZ_32K, to->zap.end);
-	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, atomic64_read(&odp->stats.invalidations));
+	KUNIT_EXPECT_EQ(test, behind + PG(8), to->zap.end);
+	KUNIT_EXPECT_EQ(test, 16, atomic64_read(&odp->stats.invalidations));
 	ib_umem_odp_release(odp);
 }
 
 static void present_pages_only(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
-	struct ib_umem_odp *odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
+	struct ib_umem_odp *odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 
-	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + SZ_16K)));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_PRESENT |
+	KUNIT_ASSERT_EQ(test, 0, put_user(1, (u32 __user *)(addr + PG(4))));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_PRESENT |
 						  IB_ODP_FAULT_PREFETCH));
 	KUNIT_EXPECT_EQ(test, 1, atomic64_read(&odp->stats.prefetch));
 	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&odp->stats.faults));
@@ -219,6 +223,7 @@ static void what_is_mapped_is_found(struct kunit *test)
 	/* Not with 32 bits, nor with the 39 that arm64 may have. */
 	if (length + PGDIR_SIZE > TASK_SIZE / 2)
 		kunit_skip(test, "not so much to address");
+	test_needs_small_pages(test);
 	addr = kunit_vm_mmap(test, NULL, 0, size + PGDIR_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, 0);
 	KUNIT_ASSERT_FALSE(test, !addr || IS_ERR_VALUE(addr));
@@ -243,7 +248,7 @@ static void what_is_mapped_is_found(struct kunit *test)
 
 static void implicit_region_is_all_there_is(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
 	struct test_odp *to = test->priv;
 	struct ib_umem_odp *odp;
 
@@ -251,7 +256,7 @@ static void implicit_region_is_all_there_is(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, ERR_PTR(-EOPNOTSUPP), odp);
 	odp = ib_umem_odp_get_implicit(&to->device, TEST_ACCESS, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
-	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, SZ_64K, IB_ODP_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, test_fault_error(odp, addr, PG(16), IB_ODP_FAULT_WRITE));
 	KUNIT_EXPECT_EQ(test, -EFAULT, test_fault_error(odp, 0, 1, 0));
 	KUNIT_EXPECT_EQ(test, -EINVAL, test_fault_error(odp, TASK_SIZE, 1, 0));
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
@@ -303,14 +308,14 @@ static void huge_page_is_one_fault(struct kunit *test)
 
 static void pages_are_mapped_for_dma(struct kunit *test)
 {
-	unsigned long addr = test_mmap(test, SZ_64K, PROT_READ | PROT_WRITE);
+	unsigned long addr = test_mmap(test, PG(16), PROT_READ | PROT_WRITE);
 	struct ib_odp_chunk *chunk;
 	struct ib_umem_odp *odp;
 	__be64 entries[4];
 	int i;
 
 	test_use_dma(test);
-	odp = test_get(test, addr, SZ_64K, TEST_ACCESS, &test_ops);
+	odp = test_get(test, addr, PG(16), TEST_ACCESS, &test_ops);
 	chunk = test_fault(test, odp, addr + PAGE_SIZE, 2 * PAGE_SIZE, IB_ODP_FAULT_WRITE);
 	ib_odp_chunk_entries(chunk, addr, ARRAY_SIZE(entries), entries);
 	KUNIT_EXPECT_EQ(test, 0, be64_to_cpu(entries[0]));
@@ -319,7 +324,7 @@ static void pages_are_mapped_for_dma(struct kunit *test)
 				IB_ODP_ENTRY_READ | IB_ODP_ENTRY_WRITE, be64_to_cpu(entries[i]));
 	KUNIT_EXPECT_EQ(test, 0, be64_to_cpu(entries[3]));
 	ib_odp_chunk_unlock(chunk);
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, SZ_32K));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PG(8)));
 	KUNIT_EXPECT_EQ(test, 2, atomic64_read(&odp->stats.invalidations));
 	ib_umem_odp_release(odp);
 }
