@@ -180,6 +180,8 @@ static void locks_expect_free(struct kunit *test, struct locks_areas *areas)
 	for (i = 0; i < LOCKS_NR_OBJECTS; i++)
 		KUNIT_EXPECT_FALSE_MSG(test, rwsem_is_locked(locks_rwsem(areas, i)),
 				       "object %d", i);
+	if (!IS_ENABLED(CONFIG_PER_VMA_LOCK))
+		return;
 	vma = lock_vma_under_rcu(areas->mm, areas->base);
 	KUNIT_EXPECT_NOT_NULL(test, vma);
 	if (vma)
