@@ -50,6 +50,7 @@ hold() {{ echo "$1" >/sys/module/faulty/parameters/seconds; commit hold_cpu; }}
 PROGRAM = """#!/bin/sh
 echo "$PWD|$TOLD|$1|$(ls /sys/class/infiniband)"
 echo here >$SHARE/left
+read -r fed; echo "fed $fed"
 ibv_rc_pingpong -g 1 & sleep 2; kill $!
 ODP_RUN_IMPLICIT=1 ibv_rc_pingpong -g 1 & sleep 2; kill $!
 exit 7
@@ -245,18 +246,20 @@ def on_programs(tally, config):
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         def ran(*args):
             return subprocess.run([os.path.join(ROOT, "dev/run"), *args], cwd=folder, text=True,
+                                  input="this\n",
                                   env={**os.environ, "TOLD": "it's so"}, capture_output=True)
         program = os.path.join(folder, "program")
         with open(program, "w") as file:
             file.write(PROGRAM)
         os.chmod(program, 0o755)
         done = ran("--kernel", config, "--results", "kept", "--json", "json", "--junit", "junit",
-                   "--counters", "--odp", "--", "./program", "one two")
+                   "--counters", "--odp", "--stdin", "--", "./program", "one two")
         left = {name: read(os.path.join(folder, name), "") for name in
                 ("kept/left", "json", "junit")}
         due = {"status": done.returncode == 7,
                "output": f"{folder}|it's so|one two|rxe0" in done.stdout,
-               "results": left["kept/left"] == "here\n", "json": '"status": 7' in left["json"],
+               "input": "fed this" in done.stdout, "results": left["kept/left"] == "here\n",
+               "json": '"status": 7' in left["json"],
                "junit": 'failures="1"' in left["junit"],
                "counters": "1 paged regions, 4096 paged bytes, 1 implicit regions, 0 pinned regions"
                            in done.stderr,
