@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of the gate: each breaks one part of it and expects the gate to refuse."""
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -113,6 +114,18 @@ def prune(tally):
     tally.add("vm.old_folders_in_use_stay", "pass" if good else "fail", f"left: {left}")
 
 
+def pruned_at_once(tally):
+    """Two boots at once drop the same folders."""
+    with tempfile.TemporaryDirectory() as out:
+        for at in range(400):
+            os.mkdir(os.path.join(out, f"run-4194305-{at:06x}"))
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = [pool.submit(vm.prune, out, keep=1) for _ in range(4)]
+        errors = [str(run.exception()) for run in runs if run.exception()]
+    tally.add("vm.old_folders_are_dropped_by_two_at_once", "fail" if errors else "pass",
+              "; ".join(errors))
+
+
 def mapped(tally):
     """make check FOR=path runs nothing for a file under the name that it had."""
     gone = [path for path in coverage.known() if not os.path.exists(os.path.join(ROOT, path))]
@@ -199,7 +212,8 @@ def wait_for(condition, seconds):
 
 
 def run(tally):
-    for test in (config, names, results, errors, scrub, prune, mapped, configurations, static):
+    for test in (config, names, results, errors, scrub, prune, pruned_at_once, mapped,
+                 configurations, static):
         # What they have the gate say is not about this run.
         with contextlib.redirect_stderr(io.StringIO()):
             test(tally)

@@ -284,10 +284,17 @@ def in_use(folder):
     return bool(pid) and os.path.exists(f"/proc/{pid[0]}")
 
 
+def when(entry):
+    """0: another boot that drops old folders has just dropped this one."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
 def prune(out=OUT, keep=60):
-    """Drop the folders of the oldest runs; nobody reads the logs of last week."""
-    runs = sorted((entry for entry in os.scandir(out) if entry.is_dir()),
-                  key=lambda entry: entry.stat().st_mtime)
+    """Drop the folders of the oldest runs."""
+    runs = sorted((entry for entry in os.scandir(out) if entry.is_dir()), key=when)
     for entry in runs[:-keep]:
         if not in_use(entry.name):
             shutil.rmtree(entry.path, ignore_errors=True)
