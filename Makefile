@@ -13,8 +13,8 @@ unexport CMD ALLOW
 export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES PMEM APPEND TIMEOUT V T ACCEL BUILD TIER
 export KMEMLEAK REPEAT
 
-.PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long matrix \
-	demo bench consumers refresh series clean clean-cache
+.PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long \
+	matrix demo bench consumers refresh series clean clean-cache
 
 help:
 	@sed -n 's/^## //p' Makefile

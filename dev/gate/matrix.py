@@ -5,7 +5,8 @@
 Build and boot the KUnit suites in each configuration of dev/gate/matrix.list that T
 names, default all.  The kernel's own tools/testing/kunit/kunit.py configures, builds and
 boots; the kernel's log is judged as everywhere else, so a WARNING fails a boot in which
-all tests pass.  "list" prints the rows.  A build from nothing takes about five minutes.
+all tests pass.  "list" prints the rows.  A build from nothing takes six to
+eight minutes.
 """
 import fnmatch
 import os
