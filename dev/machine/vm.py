@@ -125,9 +125,15 @@ def our_qemu():
     return built("machine/qemu", "-p")
 
 
+def any_qemu():
+    """Ours all the same if it stands there: emulated CPUs wait for each other for less in it
+    (qemu/patches/pause.patch).  A build takes minutes, and only the adapter needs one."""
+    return tool("machine/qemu", "-x") or "qemu-system-x86_64"
+
+
 def qemu_binary(opts):
     return (opts.get("qemu") or os.environ.get("QEMU") or
-            (our_qemu() if adapters(opts) else "qemu-system-x86_64"))
+            (our_qemu() if adapters(opts) else any_qemu()))
 
 
 def adapter_args(opts):
@@ -172,7 +178,7 @@ def qemu_args(kernel, initrd, folder, opts, accel):
             "-kernel", kernel, "-initrd", initrd, "-append", cmdline(opts),
             "-chardev", f"file,id=klog,path={folder}/kernel.log", "-serial", "chardev:klog",
             "-chardev", f"file,id=verdict,path={folder}/verdict", "-serial", "chardev:verdict",
-            "-device", "virtio-serial-pci", "-chardev", "stdio,id=user,signal=off",
+            "-device", "virtio-serial-pci,max_ports=1", "-chardev", "stdio,id=user,signal=off",
             "-device", "virtconsole,chardev=user", "-device", "virtio-rng-pci",
             "-virtfs", "local,path=/,mount_tag=hostroot,security_model=none,"
                        "readonly=on,multidevs=remap",
