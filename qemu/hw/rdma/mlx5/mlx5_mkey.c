@@ -95,31 +95,33 @@ bool mlx5_mkey_xlt_written(const Mlx5Mkey *mkey, uint64_t off)
     return test_bit(off / MLX5_XLT_GRANULE, mkey->written);
 }
 
-static void granule_read(Mlx5Mkey *mkey, uint64_t off, uint8_t *to)
+/* Within one granule. */
+static void part_read(Mlx5Mkey *mkey, uint64_t off, void *to, size_t n)
 {
-    uint8_t *block = block_get(mkey, off / MLX5_XLT_BLOCK, false);
+    uint8_t granule[MLX5_XLT_GRANULE], *block;
+    uint32_t in = off % MLX5_XLT_GRANULE;
 
     if (!mlx5_mkey_xlt_written(mkey, off)) {
-        mlx5_stale_granule(mkey, off, to);
-    } else if (block) {
-        memcpy(to, block + off % MLX5_XLT_BLOCK, MLX5_XLT_GRANULE);
+        mlx5_stale_granule(mkey, off - in, granule);
+        memcpy(to, granule + in, n);
+        return;
+    }
+    block = block_get(mkey, off / MLX5_XLT_BLOCK, false);
+    if (block) {
+        memcpy(to, block + off % MLX5_XLT_BLOCK, n);
     } else {
-        memset(to, 0, MLX5_XLT_GRANULE);
+        memset(to, 0, n);
     }
 }
 
 void mlx5_mkey_xlt_read(Mlx5Mkey *mkey, uint64_t off, void *data, size_t len)
 {
-    uint8_t granule[MLX5_XLT_GRANULE];
     uint8_t *to = data;
-    uint32_t in;
     size_t n;
 
     for (; len; to += n, off += n, len -= n) {
-        in = off % MLX5_XLT_GRANULE;
-        n = MIN(len, MLX5_XLT_GRANULE - in);
-        granule_read(mkey, off - in, granule);
-        memcpy(to, granule + in, n);
+        n = MIN(len, MLX5_XLT_GRANULE - off % MLX5_XLT_GRANULE);
+        part_read(mkey, off, to, n);
     }
 }
 
