@@ -144,7 +144,8 @@ static int odp_to_rtr(struct odp_pair *pair, int side)
 		.path_mtu = pair->dev[side]->port.active_mtu,
 		.dest_qp_num = pair->qp[!side]->qp_num,
 		.max_dest_rd_atomic = 4,
-		.min_rnr_timer = 1,
+		/* 0.64 ms: shorter, and an emulated adapter does little but try again. */
+		.min_rnr_timer = 12,
 		.ah_attr = odp_ah_attr(pair->dev[side], pair->dev[!side]),
 	};
 	int mask = IBV_QP_STATE;
