@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The harness on trial: runs that must be judged failures, and one that must not.
+"""Tests of the harness: runs that it must judge as failures, and one that must pass.
 
-A harness that lets a panic pass makes every other result worthless, so `make
-check` begins here.  A boot each is for what ends the machine or the command.
-What the kernel reports and survives shares one boot: each part of its log has
-to get the verdict that a run with nothing else on its console would get.
+`make check` begins here, because a harness that lets a panic pass makes all other
+results worthless.  A failure that ends the machine or the command has a boot of its
+own.  The reports that the kernel survives share one boot: each part of the log must
+get the verdict that it would get alone.
 
 usage: python3 dev/machine/fixtures.py [CONFIG]   CONFIG may be the path of a bzImage; kcsan
                                     has its own part, a data race

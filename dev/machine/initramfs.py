@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guest's initramfs: our PID 1, compiled here, and what it is to do."""
+"""Builds the initramfs of the guest: our PID 1, and the parameters of the run."""
 import hashlib
 import os
 import secrets

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Read KTAP and judge it: a test that is not there did not pass.
+"""Parses KTAP and judges it: a missing test is a failure.
 
 usage: ktap.py FILE...      prints what failed and why, what was skipped and
                             why, and "N passed, N failed, N skipped"
 
-Every plan must be kept: a missing plan, fewer results than planned, results
-out of order and a subtest without the result line of its parent are failures.
-Works on a kernel log (time stamps are stripped) and on a program's output.
+Failures are also: a missing plan, fewer results than planned, results out of
+order, and a subtest without a result line of its parent.  The input is a kernel
+log, from which the time stamps are removed, or the output of a program.
 """
 import os
 import re
@@ -47,7 +47,7 @@ class Tally:
             self.add(f"{prefix}{name}", verdict, reasons.get(name, ""))
 
     def groups(self):
-        """By what the names begin with: of a scenario, a device, a configuration."""
+        """Counts by the first part of the names: a scenario, a device, a configuration."""
         reasons, parts = dict(self.failed + self.skipped), {}
         for name, verdict in self.names.items():
             part = parts.setdefault(re.split(r"\.|: ", name)[0], Tally())
@@ -58,7 +58,7 @@ class Tally:
         return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
 
     def end(self, all_may_skip=False):
-        """A tool's last line and status: where nothing passed, nothing was shown."""
+        """Print a tool's last line and exit; a run in which nothing passed has failed."""
         print(self.line(), flush=True)
         some = self.names if all_may_skip else self.passed
         sys.exit(1 if self.failed or not some else 0)
@@ -72,7 +72,7 @@ class Tally:
 
 def results(path):
     """{test: (verdict, reason)} of lines "pass|fail|skip|start <test> <reason>";
-    started and not ended is a failure, and so is a last line that is not "done N"."""
+    a test that started and did not end is a failure, and so is a missing "done N"."""
     found, done = {}, None
     if os.path.exists(path):
         with open(path, errors="replace") as file:
@@ -92,7 +92,7 @@ def results(path):
 
 @dataclass
 class Level:
-    """An open list of tests: its name, its plan, how many results it had."""
+    """An open list of tests: its name, its plan, and the number of its results."""
     indent: int
     name: str
     plan: int = -1
@@ -112,7 +112,7 @@ class Reader:
         return ".".join([level.name for level in self.levels if level.name] + [name])
 
     def level(self, indent):
-        """The open level at INDENT; deeper ones that never ended are crashes."""
+        """The open level at INDENT.  Deeper levels that never ended have crashed."""
         while self.levels and self.levels[-1].indent > indent:
             self.unfinished(self.levels.pop())
         if not self.levels or self.levels[-1].indent < indent:
@@ -120,7 +120,7 @@ class Reader:
         return self.levels[-1]
 
     def opened(self, indent, what):
-        """The list at INDENT; that of a subtest has begun with a header before WHAT.
+        """The list at INDENT.  The list of a subtest must have had a header before WHAT.
 
         Some programs of the base print a plan at once, without a version.
         """
@@ -131,7 +131,7 @@ class Reader:
         return level
 
     def header(self, indent, name=""):
-        """A version or a "# Subtest": KUnit prints either one first, or only one."""
+        """A version or a "# Subtest": KUnit prints both, in either order, or one."""
         level = self.level(indent)
         if level.header and (level.plan >= 0 or level.seen or bool(name) <= bool(level.name)):
             self.tally.add(self.path(level.name or "list"), "fail", "a second header")

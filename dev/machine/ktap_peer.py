@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""ktap.py on trial: the kernel's own parser of KTAP is its peer.
+"""Compares ktap.py with the KTAP parser of the kernel tree.
 
-Both read a corpus: the logs that the tree's parser is tested with, our own
-lists, and variations of each, a line cut off, lost, doubled, swapped, indented,
-a verdict, a number or a plan changed.  What the peer calls bad must be bad for
-ours, and so must be what it does not get to the end of.  What only ours calls
-bad needs one of the reasons below, and where both pass they count alike.
+Both parse the same corpus: the logs with which the tree tests its parser, lists of our
+own, and variations of each.  A variation truncates, removes, repeats, swaps or indents
+a line, or changes a verdict, a number or a plan.  Our parser must reject whatever the
+other one rejects or does not finish.  If only ours rejects a list, STRICTER must have
+the reason.  If both accept it, their counts must agree.
 """
 import os
 import re
@@ -31,25 +31,25 @@ STRICTER = (
 
 
 def no_version(lines):
-    """It is missing or comes late."""
+    """The version line is missing or is not the first."""
     shaped = [line for line in lines if SHAPED.match(line)]
     return shaped and "TAP version" not in shaped[0]
 
 
 def torn_header(lines):
-    """Something between the two lines of a subtest's header."""
+    """The two lines of a subtest's header are not adjacent."""
     text = "\n".join(lines)
     return re.search(r"\n +KTAP version 1\n(?! *# Subtest| *1\.\.)", text)
 
 
 def after_the_end(lines):
-    """A result after the line by which the peer knows the kernel's end."""
+    """A result follows the line at which the peer stops to parse."""
     ends = [nr for nr, line in enumerate(lines) if "List of all partitions:" in line]
     return ends and any(RESULT.match(line) for line in lines[ends[0]:])
 
 
 def whole_skip(lines):
-    """A plan of no tests that says why."""
+    """A plan of no tests, with a reason."""
     return any(re.match(r"1\.\.0 +# SKIP \S", line) for line in lines)
 
 
@@ -63,7 +63,7 @@ LAXER = (
 
 
 class Stuck(Exception):
-    """The peer looks at one line again and again."""
+    """The peer parses the same line for ever."""
 
 
 class Silent:
@@ -97,7 +97,7 @@ def load_peer(folder):
 
 
 def peers_count(peer, lines):
-    """How many tests passed or were skipped; None if the peer calls the list bad."""
+    """The number of tests that passed or were skipped; None if the peer rejects the list."""
     try:
         test = peer.parse_run_tests(lines)
     except (Stuck, ValueError):
@@ -106,7 +106,7 @@ def peers_count(peer, lines):
 
 
 def changes(line, above):
-    """What may become of one line: (kind, lines instead of it)."""
+    """The variations of one line: (kind, the lines that replace it)."""
     yield "lost", []
     yield "doubled", [line, line]
     yield "torn", ["[   10.000000] random: crng reseeded", line]
@@ -137,7 +137,7 @@ def variations(lines):
 
 
 def difference(peer, lines):
-    """Why the two disagree, where they must not; else None."""
+    """How the two parsers disagree where they must not; else None."""
     theirs, tally = peers_count(peer, lines), ktap.parse(lines)
     good = not tally.failed and bool(tally.names)
     if good and theirs is None:
@@ -161,7 +161,7 @@ def corpus(folder, lists):
 
 
 def compare(tally, lists):
-    """A result for each list of the corpus: the first of its variations that differs."""
+    """One result for each list of the corpus, with its first variation that differs."""
     kunit = os.path.join(vm.tool("trees/tree", "stock"), "tools", "testing", "kunit")
     peer = load_peer(kunit)
     for name, lines in corpus(os.path.join(kunit, "test_data"), lists):

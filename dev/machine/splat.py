@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Find what a kernel log must not hold.
+"""Finds reports of bugs in a kernel log.
 
-The log is the kernel's own console, which nothing else writes to, so a test
-that prints "WARNING:" is not misread; what is searched for is what starts a
-line of the kernel's.
+The log is the kernel's console.  Programs do not write to it, so a test that prints
+"WARNING:" is not taken for a report.  A report is recognized by the start of a line.
 """
 import re
 
@@ -52,7 +51,7 @@ def strip(line):
 
 
 def find(lines, allow=None):
-    """Reports in LINES, each a list of lines; those that ALLOW matches are left out.
+    """The reports in LINES, each a list of lines, without those that ALLOW matches.
 
     A "Call Trace" that no known header announced is a report of its own.
     """
@@ -83,7 +82,8 @@ def find(lines, allow=None):
 
 
 def headline(report):
-    """REPORT in a line: its header, or what its trace follows, and its innermost functions."""
+    """A summary of REPORT: its header, or the line before its trace, and its innermost
+    functions."""
     said = report[0]
     for at, line in enumerate(report):
         if HEADER.search(line):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boot a kernel in QEMU, run one command in it, and judge how it went.
+"""Boots a kernel in QEMU, runs one command in it, and judges the run.
 
     result = run("debug", "ls /sys/class/infiniband", dev="rxe")
 
@@ -49,12 +49,12 @@ class Result:
 
     @property
     def share(self):
-        """The folder that the guest could write to."""
+        """The folder that guest and host can write."""
         return os.path.join(os.path.dirname(self.klog), "share")
 
 
 def tool(*args):
-    """What a tool of dev/ prints, stripped; if it fails, so do we."""
+    """The output of a tool of dev/, stripped.  If the tool fails, this process exits."""
     done = subprocess.run([os.path.join(ROOT, "dev", args[0]), *args[1:]],
                           stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     if done.returncode:
@@ -63,7 +63,7 @@ def tool(*args):
 
 
 def status(*args, **env):
-    """Run a tool of dev/ for its exit status; what it prints goes to stderr."""
+    """Run a tool of dev/, with its output on stderr, and return its exit status."""
     return subprocess.run([os.path.join(ROOT, "dev", args[0]), *args[1:]], stdout=sys.stderr,
                           stdin=subprocess.DEVNULL, env={**os.environ, **env}).returncode
 
@@ -88,7 +88,7 @@ def built(*args):
 
 
 def image(config):
-    """The bzImage of CONFIG, or CONFIG itself where it is the path of a kernel.
+    """The bzImage of CONFIG, or CONFIG itself if it is the path of a kernel.
 
     Built once a process, and kept apart from later builds: all of one run's tests
     are about the same kernel.
@@ -99,18 +99,18 @@ def image(config):
 
 
 def adapters(opts):
-    """How many of our mlx5 adapters the guest gets: DEV=mlx5 is one, mlx5x2 two."""
+    """The number of mlx5 adapters in the guest: DEV=mlx5 is one, mlx5x2 two."""
     return max({"mlx5": 1, "mlx5x2": 2}.get(word, 0)
                for word in (opts.get("dev") or "").split(","))
 
 
 def sanitized():
-    """SANITIZE=1: our QEMU is the one with sanitizers in it."""
+    """SANITIZE=1 selects our QEMU with sanitizers."""
     return os.environ.get("SANITIZE", "0") not in ("", "0")
 
 
 def qemu_env(opts):
-    """What is freed is overwritten at once, where asked: a use of it shows."""
+    """With perturb, free() overwrites memory, so that a later use of it is seen."""
     env = dict(os.environ)
     if opts.get("perturb"):
         env["MALLOC_PERTURB_"] = "165"
@@ -121,13 +121,14 @@ def qemu_env(opts):
 
 
 def our_qemu():
-    """QEMU with the adapter in it, built once a process."""
+    """QEMU with the adapter, built at most once in this process."""
     return built("machine/qemu", "-p")
 
 
 def any_qemu():
-    """Ours all the same if it stands there: emulated CPUs wait for each other for less in it
-    (qemu/patches/pause.patch).  A build takes minutes, and only the adapter needs one."""
+    """Our QEMU if it was built before, because its emulated CPUs spend less time in
+    spinlocks (qemu/patches/pause.patch); else Debian's.  Without an adapter, a build of
+    minutes is not worth that."""
     return tool("machine/qemu", "-x") or "qemu-system-x86_64"
 
 
@@ -137,8 +138,8 @@ def qemu_binary(opts):
 
 
 def adapter_args(opts):
-    """Each behind a port of its own, so that it can be unplugged: PCIe's own
-    hotplug, not ACPI's.  The IOMMU has to come first."""
+    """Each adapter has a root port, so that it can be unplugged by PCIe's own hotplug,
+    not by ACPI's.  The IOMMU has to come first."""
     args = ["-device", "intel-iommu,intremap=off,caching-mode=off"] if opts.get("iommu") else []
     if adapters(opts):
         args += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
@@ -194,8 +195,8 @@ def qemu_args(kernel, initrd, folder, opts, accel):
 
 
 def pump(process, opts, folder, deadline):
-    """Copy the command's output to its log (and ours) until QEMU ends; its
-    status, or None where it took too long."""
+    """Copy the command's output to its log, and to ours, until QEMU ends.  Returns QEMU's
+    status, or None after a timeout."""
     echo = not opts.get("quiet")
     seen = 0
     os.set_blocking(process.stdout.fileno(), False)
@@ -224,15 +225,15 @@ def pump(process, opts, folder, deadline):
 
 
 def violations(folder, allow):
-    """What the adapter's own check of DMA complained about, as splats."""
+    """The errors that the adapter's check of DMA reported, as splats."""
     with open(os.path.join(folder, "qemu.log"), errors="replace") as file:
         return [[line.rstrip()] for line in file if "mlx5: DMA check:" in line and
                 not (allow and re.search(allow, line))]
 
 
 def sanitizer_reports(folder):
-    """What the sanitizers say of the adapter; of the rest of QEMU, only what
-    ends it.  A report begins with its error and goes on with a stack."""
+    """The sanitizers' reports about the adapter, and those that ended QEMU.  A report is
+    an error and its stack."""
     with open(os.path.join(folder, "qemu.log"), errors="replace") as file:
         lines = [line.rstrip() for line in file]
     starts = [nr for nr, line in enumerate(lines)
@@ -243,8 +244,8 @@ def sanitizer_reports(folder):
 
 
 def driver_errors(path, allow):
-    """What the drivers said at level err or worse, and neither ALLOW names nor
-    dev/gate/driver-errors."""
+    """Messages of the drivers of level err or worse that neither ALLOW nor
+    dev/gate/driver-errors matches."""
     if not os.path.exists(path):
         return []
     with open(os.path.join(ROOT, "dev/gate/driver-errors")) as file:
@@ -285,13 +286,13 @@ def judge(folder, nonce, ended, opts):
 
 
 def in_use(folder):
-    """Whether the process that made it, the last but one part of its name, lives."""
+    """True while the process lives that made this folder: the name has its PID."""
     pid = folder.rsplit("-", 2)[-2:-1]
     return bool(pid) and os.path.exists(f"/proc/{pid[0]}")
 
 
 def when(entry):
-    """0: another boot that drops old folders has just dropped this one."""
+    """The time of a folder's last change; 0 if another boot has just removed it."""
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:
@@ -299,7 +300,7 @@ def when(entry):
 
 
 def prune(out=OUT, keep=60):
-    """Drop the folders of the oldest runs."""
+    """Remove the folders of the oldest runs."""
     runs = sorted((entry for entry in os.scandir(out) if entry.is_dir()), key=when)
     for entry in runs[:-keep]:
         if not in_use(entry.name):
@@ -307,7 +308,7 @@ def prune(out=OUT, keep=60):
 
 
 def die_with_us():
-    """In the child: a run that is killed leaves no QEMU behind."""
+    """Called in the child: QEMU is killed when this process ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -345,7 +346,7 @@ def boot(kernel, cmd, opts, accel):
 
 
 def accel_for(kernel):
-    """kvm only where it carries our kernel to the end; the answer is cached."""
+    """kvm if our kernel boots with it, else tcg.  The answer is cached."""
     asked = os.environ.get("ACCEL")
     if asked:
         return asked if asked != "tcg" else "tcg,thread=multi"
@@ -374,8 +375,8 @@ def run(config, cmd, **opts):
 
 
 def together(function, arguments):
-    """FUNCTION for each tuple of ARGUMENTS, as many at a time as VMs may run; the results
-    in order."""
+    """Call FUNCTION for each tuple of ARGUMENTS, in threads.  vm.run() limits the number of
+    VMs that run at once.  Returns the results in order."""
     arguments = list(arguments)
     with ThreadPoolExecutor(max_workers=max(1, len(arguments))) as pool:
         jobs = [pool.submit(function, *one) for one in arguments]
@@ -383,7 +384,7 @@ def together(function, arguments):
 
 
 def report(result, limit=60):
-    """Say on stderr what the status alone does not."""
+    """Print the reports of a failed run, and its reason, on stderr."""
     for block in result.splats[:5]:
         note("---- kernel log ----", *block[:limit])
     if result.reason:
