@@ -14,7 +14,7 @@ export MEM SMP DEV MLX5 IOMMU REBOOT SANITIZE SWAP FAKENUMA HUGEPAGES PMEM APPEN
 export KMEMLEAK REPEAT
 
 .PHONY: help tree kernel image qemu vm kunit selftest oracle interop mlx5 hostile check check-long \
-	matrix demo bench consumers refresh series clean clean-cache
+	matrix soak demo bench consumers refresh series clean clean-cache
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -87,6 +87,10 @@ consumers:
 ## make matrix [T='arm64*']     the KUnit suites in other configurations and on other architectures
 matrix:
 	@$(D)/gate/matrix.py
+
+## make soak [MINUTES=10] [SEED=n]   random transfers on both devices while memory changes
+soak:
+	@$(D)/gate/soak.py $(CONFIG)
 
 ## make bench [T=odp|notifier|coherence]   stock and ours side by side: table and plots
 bench:

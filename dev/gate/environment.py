@@ -6,10 +6,10 @@ import os
 from lib.common import note, ROOT
 
 # Variables that change what a run is about, or excuse what it finds.
-OWN = ("ACCEL", "ALLOW", "APPEND", "BUILD", "CMD", "CONFIG", "DEV", "DIRTY", "FAKENUMA", "FUZZ_SECONDS",
-       "FUZZ_SEED", "HUGEPAGES", "IOMMU", "KMEMLEAK", "MEM", "MLX5", "PINLESS_ALLOW", "PINLESS_CMD",
-       "PINLESS_TREE", "QEMU", "REBOOT", "REPEAT", "SANITIZE", "SMP", "SWAP", "T", "TIER", "TIMEOUT",
-       "V")
+OWN = ("ACCEL", "ALLOW", "APPEND", "BUILD", "CMD", "CONFIG", "DEV", "DIRTY", "FAKENUMA",
+       "FUZZ_SECONDS", "FUZZ_SEED", "HUGEPAGES", "IOMMU", "KMEMLEAK", "MEM", "MINUTES", "MLX5",
+       "PINLESS_ALLOW", "PINLESS_CMD", "PINLESS_TREE", "QEMU", "REBOOT", "REPEAT", "SANITIZE",
+       "SEED", "SMP", "SWAP", "T", "TIER", "TIMEOUT", "V")
 
 
 def scrub(env):

@@ -17,7 +17,7 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from gate import environment, kunit, matrix, selftest
+from gate import environment, kunit, matrix, selftest, soak
 from interop import run as interop
 from lib.common import git, note, ROOT
 from machine import fixtures, ktap, vm
@@ -27,6 +27,7 @@ RESULTS = os.path.join(HERE, "long")
 KERNEL = ("patches", "mm", "include", "drivers", "lib", "dev/trees/owned", "dev/kernels/configs")
 GUEST = ("dev/machine",)
 SELFTESTS = ("tools", "dev/gate/selftest.py", "dev/gate/selftests.list")
+SOAK = ("qemu", "tools", "dev/gate/soak.py")
 MATRIX = ("dev/gate/matrix.py", "dev/gate/matrix.list", "dev/gate/matrix.kunitconfig")
 ADAPTER = ("qemu", "dev/mlx5", "dev/interop") + GUEST
 
@@ -94,6 +95,8 @@ SLICES = {
     "hostile": (command("mlx5/hostile.py", "check"), KERNEL + ADAPTER),
     "selftests": (lambda: selftest.run("long", None), KERNEL + GUEST + SELFTESTS),
     "kcsan": (races, KERNEL + GUEST + SELFTESTS),
+    "soak": (lambda: soak.run("debug", 60), KERNEL + GUEST + SOAK),
+    "soak-kcsan": (lambda: soak.run("kcsan", 60), KERNEL + GUEST + SOAK),
     "consumers": (command("kernels/consumers"), KERNEL + ("dev/kernels/consumers", "dev/kernels/consumers.list")),
     "matrix-x86_64": (configurations("x86_64"), KERNEL + MATRIX),
     "matrix-arm64": (configurations("arm64"), KERNEL + MATRIX),

@@ -188,7 +188,9 @@ def machines(todo):
     """[kernel, options, tests], as few as there can be."""
     found = []
     for test in todo:
-        opts = dict(word.split("=", 1) for word in test["needs"].split(",") if "=" in word)
+        # dev=rxe+mlx5 is both devices: a comma ends the word.
+        opts = dict(word.replace("+", ",").split("=", 1)
+                    for word in test["needs"].split(",") if "=" in word)
         for machine in found:
             both = machine[0] == test["config"] and joint(machine[1], opts)
             if both:
