@@ -75,6 +75,9 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#define CREATE_TRACE_POINTS
+#include <trace/events/ib_odp.h>
+
 #include "umem_odp.h"
 
 static void chunk_free(struct ib_odp_chunk *chunk)
@@ -431,6 +434,7 @@ struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr
 				    size_t size, int access,
 				    const struct ib_umem_odp_ops *ops)
 {
+	struct ib_umem_odp *odp;
 	int ret;
 
 	if (!(access & IB_ACCESS_ON_DEMAND) || (!addr && size == SIZE_MAX))
@@ -440,7 +444,10 @@ struct ib_umem_odp *ib_umem_odp_get(struct ib_device *device, unsigned long addr
 		ret = odp_check_hugetlb(current->mm, addr, addr + size);
 	if (ret)
 		return ERR_PTR(ret);
-	return odp_alloc(device, addr, size, access, ops);
+	odp = odp_alloc(device, addr, size, access, ops);
+	if (!IS_ERR(odp))
+		trace_ib_odp_get(odp);
+	return odp;
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_get);
 
@@ -465,8 +472,10 @@ struct ib_umem_odp *ib_umem_odp_get_implicit(struct ib_device *device, int acces
 	if (!(access & IB_ACCESS_ON_DEMAND) || (access & IB_ACCESS_HUGETLB))
 		return ERR_PTR(-EOPNOTSUPP);
 	odp = odp_alloc(device, 0, TASK_SIZE, access, ops);
-	if (!IS_ERR(odp))
-		odp->implicit = true;
+	if (IS_ERR(odp))
+		return odp;
+	odp->implicit = true;
+	trace_ib_odp_get(odp);
 	return odp;
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_get_implicit);
@@ -548,6 +557,7 @@ void ib_umem_odp_release(struct ib_umem_odp *odp)
 		chunk_retire(chunk);
 		cond_resched();
 	}
+	trace_ib_odp_release(odp);
 	ib_umem_odp_put(odp);
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_release);

@@ -26,6 +26,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <trace/events/ib_odp.h>
 
 #include "umem_odp.h"
 
@@ -284,6 +285,7 @@ static int chunk_fault_retry(struct ib_odp_chunk *chunk, struct ib_odp_fault *fa
 			return -EINTR;
 		if (time_after(jiffies, limit))
 			return -EBUSY;
+		trace_ib_odp_collision(chunk->odp, fault->hmm.start, fault->hmm.end);
 		cond_resched();
 	}
 }
@@ -479,14 +481,22 @@ struct ib_odp_chunk *ib_umem_odp_fault(struct ib_umem_odp *odp,
 				       unsigned long start, unsigned long end,
 				       unsigned int flags)
 {
+	struct ib_odp_chunk *chunk;
+	u64 began;
+
 	if (start < ib_umem_start(odp) || start >= end ||
 	    end > ib_umem_odp_chunk_end(odp, start))
 		return ERR_PTR(-EINVAL);
 	if ((flags & IB_ODP_FAULT_WRITE) && !odp->umem.writable)
 		return ERR_PTR(-EPERM);
 
-	return ib_umem_odp_present(odp, start, end, flags) ?:
-	       chunk_bring(odp, start, end, flags);
+	chunk = ib_umem_odp_present(odp, start, end, flags);
+	if (chunk)
+		return chunk;
+	began = trace_ib_odp_fault_enabled() ? ktime_get_ns() : 0;
+	chunk = chunk_bring(odp, start, end, flags);
+	trace_ib_odp_fault(odp, start, end, flags, chunk, began);
+	return chunk;
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_fault);
 

@@ -30,6 +30,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
+#include <trace/events/ib_odp.h>
 
 #include "umem_odp.h"
 
@@ -224,6 +225,20 @@ static bool chunk_cut(const struct ib_odp_chunk *chunk, unsigned long what,
 	return true;
 }
 
+static unsigned int chunk_nr_present(const struct ib_odp_chunk *chunk, unsigned long start,
+				     unsigned long end)
+{
+	unsigned int from = ib_odp_chunk_index(chunk, start);
+	unsigned int behind = ib_odp_chunk_index(chunk, end - 1) + 1;
+	unsigned int to, nr = 0;
+
+	if (chunk->huge)
+		return IB_ODP_CHUNK_PAGES;
+	for_each_set_bitrange_from(from, to, chunk->present, behind)
+		nr += to - from;
+	return nr;
+}
+
 static bool chunk_lock(struct ib_odp_chunk *chunk, const struct mmu_notifier_range *range)
 {
 	if (mmu_notifier_range_blockable(range)) {
@@ -259,6 +274,9 @@ static bool chunk_invalidate_start(struct mmu_interval_notifier *mni,
 	mmu_interval_set_seq(mni, cur_seq);
 	chunk_settle(chunk);
 	if (chunk_cut(chunk, event_takes(range->event), &start, &end)) {
+		if (trace_ib_odp_invalidate_enabled())
+			trace_ib_odp_invalidate(chunk->odp, start, end, range->event,
+						chunk_nr_present(chunk, start, end));
 		chunk_zap(chunk, start, end);
 		if (chunk->odp->ops && !chunk->finishing) {
 			chunk->finishing = true;

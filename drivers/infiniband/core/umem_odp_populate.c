@@ -30,6 +30,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
+#include <trace/events/ib_odp.h>
 
 #include "umem_odp.h"
 
@@ -200,10 +201,12 @@ EXPORT_SYMBOL_GPL(ib_umem_odp_populate_now);
 static void populate_work(struct work_struct *work)
 {
 	struct ib_odp_populate *populate = container_of(work, struct ib_odp_populate, work);
+	u64 began = trace_ib_odp_populate_enabled() ? ktime_get_ns() : 0;
 	struct ib_umem_odp *odp = populate->odp;
 	int ret;
 
 	ret = ib_umem_odp_populate_now(odp, populate->start, populate->end, populate->flags);
+	trace_ib_odp_populate(odp, populate->start, populate->end, populate->flags, ret, began);
 	spin_lock(&odp->populate_lock);
 	list_del(&populate->entry);
 	populate_report(populate, ret);
