@@ -55,7 +55,7 @@ more_than_memory() {
 	# Twice the memory, in steps of 32 MiB.
 	mib=$((ram_kb * 2 / 1024 / 32 * 32))
 	title "More than memory: $mib MiB registered, written, read back and compared"
-	"$DEMO_BIN/odp_demo" "$mib"
+	"$PINLESS_ROOT/tools/rdma/odptop" save /mnt/share/events "$DEMO_BIN/odp_demo" "$mib"
 	grep -q ODP_SUPPORT_IMPLICIT /tmp/odp_caps || return 0
 	title "The same with one region for the whole address space"
 	"$DEMO_BIN/odp_demo" "$mib" implicit

@@ -253,7 +253,7 @@ def on_programs(tally, config):
             file.write(PROGRAM)
         os.chmod(program, 0o755)
         done = ran("--kernel", config, "--results", "kept", "--json", "json", "--junit", "junit",
-                   "--counters", "--odp", "--stdin", "--", "./program", "one two")
+                   "--counters", "--odp", "--trace", "--stdin", "--", "./program", "one two")
         left = {name: read(os.path.join(folder, name), "") for name in
                 ("kept/left", "json", "junit")}
         due = {"status": done.returncode == 7,
@@ -261,6 +261,8 @@ def on_programs(tally, config):
                "input": "fed this" in done.stdout, "results": left["kept/left"] == "here\n",
                "json": '"status": 7' in left["json"],
                "junit": 'failures="1"' in left["junit"],
+               "trace": bool(re.search(r"^ibv_rc_pingpong-\d+ +rxe0 +4K ", done.stdout, re.M) and
+                             re.search(r"^ibv_rc_pingpong-\d+ +rxe0 +all ", done.stdout, re.M)),
                "counters": "1 paged regions, 4096 paged bytes, 1 implicit regions, 0 pinned regions"
                            in done.stderr,
                "no_program": "there is no program ./gone" in ran("--", "./gone").stderr}
