@@ -4,22 +4,27 @@
 #     clients.sh <device> <results> [glob [client's device]]
 # A result line each: "pass|fail|skip <name> <reason>".  Ports are fixed: the
 # guest is ours alone.  With a device of its own for the client, the two talk
-# across the fabric and the names start with "across.".
+# across the fabric and the names start with "across.".  On two machines
+# (dev/machine/nodes.py) node 0 has the servers and the results, node 1 the clients,
+# and the names start with "nodes.".
 . "$(dirname "$0")/../machine/guest/lib.sh"
 DEV=$1 RESULTS=$2 GLOB=${3:-*} CLIENT_DEV=${4:-$1}
 PREFIX=client
 [ "$DEV" = "$CLIENT_DEV" ] || PREFIX=across
 ADDRESS=192.0.2.1
+# Each packet goes through two processes more.
+TURNS=()
+[ -z "$NODE" ] || PREFIX=nodes ADDRESS=$PEER TURNS=(-n 200)
 # Index of the GID that holds the IPv4 address: the one both ends can route.
 # InfiniBand needs none, and there is no such interface: its ends meet on lo.
 gid() {
 	local file
 	for file in "/sys/class/infiniband/$DEV/ports/1/gids/"*; do
-		grep -q 'ffff:c000:0201$' "$file" && { basename "$file"; return; }
+		grep -q 'ffff:c000:020[12]$' "$file" && { basename "$file"; return; }
 	done
 }
 GID=$(gid)
-[ -n "$GID" ] || ADDRESS=127.0.0.1
+[ -n "$GID$NODE" ] || ADDRESS=127.0.0.1
 
 # has_cap <capability|->: does the device report it?  ODP_* is of the general
 # ODP capabilities, the rest of ibv_devinfo's flags.
@@ -38,11 +43,34 @@ finished() {
 	exit 0
 }
 
+exists() { [ -e "$1" ]; }
+
+# client <name> <command...>: here, or on node 1, which has the same list of them.
+client() {
+	local name=$1
+	shift
+	[ -n "$NODE" ] || { "$@"; return; }
+	touch "$BETWEEN/$name.server"
+	await 90 exists "$BETWEEN/$name.client" || { echo "no client on node 1"; return 1; }
+	cat "$BETWEEN/$name.said"
+	return "$(cat "$BETWEEN/$name.client")"
+}
+
+# remote <name> <command...>: on node 1, the client of node 0's server.
+remote() {
+	local name=$1
+	shift
+	await 90 exists "$BETWEEN/$name.server" || return
+	"$@" >"$BETWEEN/$name.said" 2>&1
+	echo $? >"$BETWEEN/$name.status"
+	mv "$BETWEEN/$name.status" "$BETWEEN/$name.client"
+}
+
 # finish <name> <server's pid> <client...>: run the client, and note how both ended.
 finish() {
 	local name=$1 server=$2 out=/tmp/$1
 	shift 2
-	if "$@" >"$out.client" 2>&1 && wait "$server"; then
+	if client "$name" "$@" >"$out.client" 2>&1 && wait "$server"; then
 		echo "pass $name" >>"$RESULTS"
 	else
 		kill "$server" 2>/dev/null
@@ -64,12 +92,16 @@ pair() {
 		return
 	fi
 	out=/tmp/$name
+	if [ "$NODE" = 1 ]; then
+		remote "$name" timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS"
+		return
+	fi
 	timeout 60 "$cmd" -d "$DEV" "$@" >"$out.server" 2>&1 & server=$!
 	await 15 listening 18515
 	finish "$name" "$server" timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS"
 }
 
-V=(${GID:+-g "$GID"})
+V=(${GID:+-g "$GID"} "${TURNS[@]}")
 P=(${GID:+-x "$GID"} -F)
 pair rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
 pair ud_pingpong - ibv_ud_pingpong "${V[@]}" -s 1024
@@ -101,6 +133,10 @@ ucx() {
 	# shellcheck disable=SC2053  # a glob on purpose
 	[[ $name == $GLOB ]] || return 0
 	export UCX_TLS=$2
+	if [ "$NODE" = 1 ]; then
+		remote "$name" env UCX_NET_DEVICES="$CLIENT_DEV:1" "${run[@]}" "$ADDRESS"
+		return
+	fi
 	UCX_NET_DEVICES=$DEV:1 "${run[@]}" >"$out.server" 2>&1 & server=$!
 	await 15 listening 13337
 	finish "$name" "$server" env UCX_NET_DEVICES="$CLIENT_DEV:1" "${run[@]}" "$ADDRESS"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=glob DEV=rxe|mlx5|mlx5-memory] dev/interop/run.py [CONFIG]
+"""usage: [T=glob DEV=rxe|mlx5|mlx5-memory|rxe-nodes|mlx5-nodes|mlx5-memory-nodes] dev/interop/run.py [CONFIG]
                                                     (make interop T='*odp*')
        [DEV=...] dev/interop/run.py stock --baseline   write stock-<dev>.baseline; another
                                                     run adds what it saw to it
@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from lib.common import fail, note
-from machine import ktap, vm
+from machine import ktap, nodes, vm
 
 # If completions arrive later than test_resize_cq expects, it makes its CQ smaller than
 # their number. Then it fails, and rxe reports that the CQ overflows.
@@ -31,6 +31,10 @@ OVERFLOW = r"^rxe0: cq#\d+ rxe_cq_post: queue full$"
 DEVICES = {"rxe": ({"dev": "rxe", "errors": OVERFLOW}, "rxe0", None),
            "mlx5": ({"dev": "mlx5x2"}, "mlx5_0", "mlx5_1"),
            "mlx5-memory": ({"dev": "mlx5x2", "mlx5": "memory-scheme=on"}, "mlx5_0", "mlx5_1")}
+# Of two machines, each with one.
+NODES = {"rxe-nodes": ({"dev": "rxe"}, "rxe0"),
+         "mlx5-nodes": ({"dev": "mlx5"}, "mlx5_0"),
+         "mlx5-memory-nodes": ({"dev": "mlx5", "mlx5": "memory-scheme=on"}, "mlx5_0")}
 VERDICTS = ("pass", "skip", "fail")
 
 
@@ -75,6 +79,23 @@ def boot(config, dev, glob, quiet):
     return result, found
 
 
+def on_nodes(config, dev, glob, quiet):
+    """Clients on one machine and their servers on another; no baseline, so all must pass."""
+    options, device = NODES[dev]
+    cmd = f"bash {HERE}/clients.sh {device} $SHARE/clients '{glob or '*'}'\n"
+    both = nodes.run(config, [cmd, cmd], name=f"interop-{dev}", mem="1G", quiet=quiet,
+                     timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
+                     allow=os.environ.get("PINLESS_ALLOW"), **options)
+    tally = ktap.Tally()
+    for name, verdict in sorted(ktap.results(f"{both[0].share}/clients").items()):
+        tally.add(name, *verdict)
+    for nr, result in enumerate(both):
+        if result.reason or result.status:
+            vm.report(result)
+            tally.add(f"boot.node{nr}", "fail", result.reason or f"status {result.status}")
+    return tally, both[0]
+
+
 def against(verdict, why, was, reason):
     """What a test's result counts as, where stock's was WAS."""
     if verdict == "fail" and was == "fail":
@@ -99,6 +120,8 @@ def compare(found, known, glob):
 
 
 def run(config, dev="rxe", glob=None, quiet=True):
+    if dev in NODES:
+        return on_nodes(config, dev, glob, quiet)
     glob = glob or "*"
     result, found = boot(config, dev, glob, quiet)
     tally = compare(found, baseline(dev), glob)
@@ -147,8 +170,8 @@ def main():
     vm.need(*vm.RDMA_PACKAGES)
     args = sys.argv[1:]
     dev = os.environ.get("DEV") or "rxe"
-    if dev not in DEVICES:
-        fail(f"interop: no such device: {dev} ({', '.join(DEVICES)})")
+    if dev not in {**DEVICES, **NODES}:
+        fail(f"interop: no such device: {dev} ({', '.join({**DEVICES, **NODES})})")
     if "--baseline" in args:
         return write_baseline(args[0], dev)
     tally, result = run(args[0] if args else "debug", dev, os.environ.get("T"),

@@ -9,8 +9,10 @@ get the verdict that it would get alone.
 usage: python3 dev/machine/fixtures.py [CONFIG]   CONFIG may be the path of a bzImage; kcsan
                                     has its own part, a data race
 """
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -54,6 +56,24 @@ read -r fed; echo "fed $fed"
 ibv_rc_pingpong -g 1 & sleep 2; kill $!
 ODP_RUN_IMPLICIT=1 ibv_rc_pingpong -g 1 & sleep 2; kill $!
 exit 7
+"""
+# On two nodes: they are two kernels, meet over the network, and node 1's status counts.
+PAIR = """#!/bin/sh
+echo "$NODE $PEER $(hostname)"
+cat /proc/sys/kernel/random/boot_id >$BETWEEN/boot.$NODE
+if [ $NODE = 0 ]; then
+	ibv_rc_pingpong -g 1 -n 10 -c
+else
+	sleep 1
+	ibv_rc_pingpong -g 1 -n 10 -c node0 || exit 1
+	cmp -s $BETWEEN/boot.0 $BETWEEN/boot.1 || exit 3
+fi
+"""
+# The other node does not come back.
+WIDOW = """#!/bin/sh
+[ $NODE = 0 ] || exec sleep 1000
+until [ -e $BETWEEN/gone.1 ]; do sleep 0.2; done
+echo "gone: $(tc qdisc show dev rdma0)"
 """
 STALL = "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout"
 # name, command, what the report must say ("": nothing is reported).  wait_under_lock
@@ -183,6 +203,26 @@ def on_texts(tally):
         tally.add(f"told.{name}", "pass" if good else "fail", "" if good else f"says: {said}")
 
 
+EVENT = "{}-7 [000] ..... {}: ib_odp_{}: odp=00a "
+OWNED = (EVENT.format("owner", 1, "get") + "device=rxe0 start=0x1000 length=8192 writable",
+         EVENT.format("kworker", 2, "fault") + "[0x1000, 0x2000) ahead=0x2000 flags=write ret=0 ns=9",
+         EVENT.format("owner", 3, "release") + "device=rxe0 start=0x1000 length=8192 writable")
+
+
+def on_odptop(tally):
+    """Live, round after round: a region has its owner until it is released, and its faults
+    are those of the round."""
+    odptop = runpy.run_path(os.path.join(ROOT, "tools/rdma/odptop"), run_name="odptop")
+    session, shown = odptop["Session"](), []
+    for lines in (OWNED[:2], OWNED[1:2], OWNED[2:], ()):
+        session.begin()
+        for line in lines:
+            session.read(line)
+        shown.append([(one.owner, one.faults) for one in session.regions.values()])
+    good = shown == [[("owner-7", 1)], [("owner-7", 1)], [("owner-7", 0)], []]
+    tally.add("odptop.rounds", "pass" if good else "fail", "" if good else f"shows {shown}")
+
+
 def parts_of(klog):
     """{part: its lines}: from its mark to the next, or to the end."""
     found, name = {}, "boot"
@@ -271,11 +311,40 @@ def on_programs(tally, config):
                   "" if good else f"status {done.returncode}: {done.stdout}{done.stderr}")
 
 
+def on_nodes(tally, config):
+    """dev/run on two machines."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        def ran(text, *args):
+            path = os.path.join(folder, "program")
+            with open(path, "w") as file:
+                file.write(text)
+            os.chmod(path, 0o755)
+            return subprocess.run(
+                [os.path.join(ROOT, "dev/run"), "--nodes", "2", "--kernel", config, *args,
+                 "--timeout", "200", "--", path], cwd=folder, text=True, capture_output=True,
+                stdin=subprocess.DEVNULL)
+        pair = ran(PAIR, "--json", "json", "--counters", "--odp")
+        found = json.loads(read(os.path.join(folder, "json"), "{}")).get("nodes", [])
+        widow = ran(WIDOW, "--kill-after", "1", "--delay", "3", "--loss", "1")
+    said = f"status {pair.returncode}: {pair.stdout}{pair.stderr}"
+    alone = f"status {widow.returncode}: {widow.stdout}{widow.stderr}"
+    for name, good, why in (
+            ("status", pair.returncode == 3, said),
+            ("names", {"node0| 0 192.0.2.2 node0", "node1| 1 192.0.2.1 node1"} <=
+             set(pair.stdout.splitlines()), said),
+            ("each", [(one["status"], one["paged_regions"]) for one in found] == [(0, 1), (3, 1)],
+             f"{found} {said}"),
+            ("death", widow.returncode == 0 and "node0| gone: qdisc netem" in widow.stdout, alone),
+            ("delay", "delay 3ms loss 1%" in widow.stdout, alone)):
+        tally.add(f"nodes.{name}", "pass" if good else "fail", "" if good else why)
+
+
 def run(_tier="check", config="debug"):
     tally = ktap.Tally()
     on_lists(tally)
     on_clients(tally)
     on_texts(tally)
+    on_odptop(tally)
     if config == "kcsan":
         on_parts(tally, config, RACE, kmemleak=False)
         return tally
@@ -284,6 +353,7 @@ def run(_tier="check", config="debug"):
     plain = "check" if config == "debug" else config
     on_vm(tally, plain)
     on_programs(tally, plain)
+    on_nodes(tally, plain)
     return tally
 
 

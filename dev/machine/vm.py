@@ -28,7 +28,8 @@ OUT = os.path.join(ROOT, "out", "vm")
 BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 SLOWER = 4                          # a QEMU with sanitizers
 # How many VMs run at a time. With one, two host CPUs are idle for 40 % of the time.
-SLOTS = threading.BoundedSemaphore(max(1, min(2, (os.cpu_count() or 1) // 2 + 1)))
+NR_SLOTS = max(1, min(2, (os.cpu_count() or 1) // 2 + 1))
+SLOTS = threading.BoundedSemaphore(NR_SLOTS)
 PR_SET_PDEATHSIG = 1
 # An error that one of these prints fails the run.
 DRIVERS = re.compile(r"mlx5|rxe|infiniband|uverbs|rdma|\bib_|mmu_notifier|umem", re.I)
@@ -144,9 +145,27 @@ def adapter_args(opts):
     if adapters(opts):
         args += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     more = f",{opts['mlx5']}" if opts.get("mlx5") else ""
+    first = 1 + adapters(opts) * int(opts.get("node") or 0)
     for nr in range(adapters(opts)):
+        link = ",link=fabric" if "node" in opts and not nr else ""
         args += ["-device", f"pcie-root-port,id=rp{nr},chassis=1,slot={nr + 1}",
-                 "-device", f"mlx5,bus=rp{nr},id=mlx5_{nr},lid={nr + 1},test-bar=on{more}"]
+                 "-device", f"mlx5,bus=rp{nr},id=mlx5_{nr},lid={first + nr},test-bar=on{link}{more}"]
+    return args
+
+
+def node_args(opts):
+    """What one of two machines (nodes.py) shares with the other: an Ethernet, a folder, and
+    with adapters the fabric."""
+    if "node" not in opts:
+        return []
+    node, between = opts["node"], opts["between"]
+    args = ["-netdev", f"dgram,id=net,local.type=unix,local.path={between}/net{node},"
+                       f"remote.type=unix,remote.path={between}/net{1 - node}",
+            "-device", f"virtio-net-pci,netdev=net,romfile=,mac=02:00:00:00:00:0{node + 1}",
+            "-virtfs", f"local,path={between}/shared,mount_tag=between,security_model=none"]
+    if adapters(opts):
+        side = "reconnect=1" if node else "server=on,wait=off"
+        args += ["-chardev", f"socket,id=fabric,path={between}/fabric,{side}"]
     return args
 
 
@@ -173,7 +192,7 @@ def qemu_args(kernel, initrd, folder, opts, accel):
     cpu = "host" if accel.startswith("kvm") else "max,+svm,+npt"
     # Page tables of five levels, where the kernel can have them, only if asked for.
     cpu += "" if opts.get("la57") else ",-la57"
-    args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *adapter_args(opts),
+    args = [qemu_binary(opts), "-M", "q35", "-accel", accel, "-cpu", cpu, *node_args(opts), *adapter_args(opts),
             "-smp", str(opts.get("smp") or 2), "-m", str(opts.get("mem") or "1G"),
             "-nodefaults", "-no-user-config", "-display", "none",
             "-kernel", kernel, "-initrd", initrd, "-append", cmdline(opts),
@@ -194,10 +213,25 @@ def qemu_args(kernel, initrd, folder, opts, accel):
     return args + list(opts.get("qemu_args") or [])
 
 
+def printer(prefix):
+    """A function that writes to stdout what it is given: as it comes, or in whole lines that
+    begin with PREFIX, if there is one."""
+    rest = b""
+
+    def show(data):
+        nonlocal rest
+        if prefix:
+            *lines, rest = (rest + data).split(b"\n")
+            data = b"".join(prefix + line + b"\n" for line in lines)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    return show
+
+
 def pump(process, opts, folder, deadline):
     """Copy the command's output to its log, and to ours, until QEMU ends.  Returns QEMU's
     status, or None after a timeout."""
-    echo = not opts.get("quiet")
+    show = printer(opts.get("prefix"))
     seen = 0
     os.set_blocking(process.stdout.fileno(), False)
     with open(os.path.join(folder, "output.log"), "wb") as log:
@@ -206,9 +240,8 @@ def pump(process, opts, folder, deadline):
             if data:
                 log.write(data)
                 log.flush()
-                if echo:
-                    sys.stdout.buffer.write(data)
-                    sys.stdout.buffer.flush()
+                if not opts.get("quiet"):
+                    show(data)
             if opts.get("verbose"):
                 with open(os.path.join(folder, "kernel.log"), "rb") as klog:
                     klog.seek(seen)

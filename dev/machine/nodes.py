@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Two machines at once, with a network and a fabric between them.
+
+    first, second = nodes.run("debug", ["ibv_rc_pingpong", "ibv_rc_pingpong $PEER"], dev="mlx5")
+
+Each has its own kernel, memory and swap.  NODE is 0 and 1, PEER the other's address,
+and $BETWEEN a folder that both can write.  Both commands start when both machines are
+ready, and neither machine ends before the other's command has.  $BETWEEN has
+ready.NODE and done.NODE for that, and gone.NODE when a machine has ended.
+"""
+import contextlib
+import os
+import tempfile
+import threading
+
+from machine import vm
+
+COUNT = 2
+ALL_SLOTS = threading.Lock()
+
+
+@contextlib.contextmanager
+def slots():
+    """As many VMs at a time as there may be are these two.  One pair at a time waits for
+    slots, so that no two of them hold one each."""
+    with contextlib.ExitStack() as held:
+        with ALL_SLOTS:
+            for _ in range(vm.NR_SLOTS):
+                held.enter_context(vm.SLOTS)
+        yield
+
+
+def lossy(opts):
+    """Options that the delay (ms) and the loss (%) between the machines come to: for the
+    network by netem, for the adapters by their own properties."""
+    delay, loss = float(opts.get("delay") or 0), float(opts.get("loss") or 0)
+    netem = [f"delay {delay}ms"] * bool(delay) + [f"loss {loss}%"] * bool(loss)
+    adapter = [f"wire-delay={round(delay * 1e6)}"] * bool(delay)
+    adapter += [f"link-loss={max(1, round(100 / loss))}"] if loss else []
+    return " ".join(netem), ",".join(filter(None, [opts.get("mlx5"), *adapter]))
+
+
+def of_node(node, between, opts):
+    """The options of vm.boot() for that machine."""
+    netem, adapter = lossy(opts)
+    env = {"NODE": str(node), "PEER": f"192.0.2.{2 - node}", "BETWEEN": "/mnt/between",
+           "PINLESS_NETEM": netem, **(opts.get("env") or {})}
+    return {**opts, "node": node, "between": between, "env": env, "mlx5": adapter,
+            "name": f"{opts.get('name') or 'nodes'}-node{node}",
+            "prefix": f"node{node}| ".encode()}
+
+
+def run(config, commands, **opts):
+    """The results of both, in order."""
+    kernel = vm.image(config)
+    opts.setdefault("config", config)
+    accel = vm.accel_for(kernel)
+
+    def boot(node, command):
+        try:
+            return vm.boot(kernel, command, of_node(node, between, opts), accel)
+        finally:
+            open(os.path.join(between, "shared", f"gone.{node}"), "w").close()
+
+    # Sockets have short names, which the folder of a checkout might not be.
+    with slots(), tempfile.TemporaryDirectory(prefix="pinless-") as between:
+        os.mkdir(os.path.join(between, "shared"))
+        return vm.together(boot, enumerate(commands))
