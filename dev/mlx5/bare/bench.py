@@ -16,7 +16,7 @@ class Bench(unittest.TestCase):
 
     def setUp(self):
         qemu = os.environ["BARE_QEMU"]
-        self.machine = Machine(qemu, self.DEVICES, self.environment())
+        self.machine = Machine(qemu, self.DEVICES, self.environment(), self.arguments())
         self.addCleanup(self.machine.close)
         headers = os.path.join(os.path.dirname(qemu), "include")
         self.adapters = [Adapter(self.machine, headers, nr) for nr in range(len(self.DEVICES))]
@@ -27,6 +27,10 @@ class Bench(unittest.TestCase):
         said = self.machine.said()
         for report in set(REPORTS) - set(self.MEANT):
             self.assertNotIn(report, said)
+
+    def arguments(self):
+        """More of QEMU's command line."""
+        return ()
 
     @staticmethod
     def environment():

@@ -20,9 +20,10 @@ class Died(Exception):
 
 
 class Machine:
-    """devices: properties of one adapter each.  They are in slots 4, 5, ... of bus 0."""
+    """devices: properties of one adapter each.  They are in slots 4, 5, ... of bus 0.  more:
+    what else is on QEMU's command line, before them."""
 
-    def __init__(self, qemu, devices=("lid=1",), env=None):
+    def __init__(self, qemu, devices=("lid=1",), env=None, more=()):
         self.folder = tempfile.mkdtemp(prefix="bare-")
         path = os.path.join(self.folder, "qtest")
         server = socket.socket(socket.AF_UNIX)
@@ -32,7 +33,7 @@ class Machine:
         self.log = os.path.join(self.folder, "log")
         args = [qemu, "-M", "q35,accel=qtest", "-m", f"{MEMORY >> 20}", "-display", "none",
                 "-nodefaults", "-serial", "none", "-monitor", "none", "-qtest", f"unix:{path}",
-                "-qtest-log", "none"]
+                "-qtest-log", "none", *more]
         for nr, properties in enumerate(devices):
             args += ["-device", f"mlx5,addr={4 + nr}.0,test-bar=on,{properties}"]
         with open(self.log, "wb") as log:

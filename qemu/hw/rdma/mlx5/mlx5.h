@@ -17,10 +17,15 @@
  *   mlx5_bf         WQEs that are stored to a UAR
  *   mlx5_send       the requester
  *   mlx5_order      what overtakes what in it, and its completions
+ *   mlx5_ask        what it asks its peer, and what the answer means
  *   mlx5_recv       the responder
+ *   mlx5_ud         datagrams
  *   mlx5_flush      receives of queues in error
  *   mlx5_fault      page faults and their resumes
  *   mlx5_fabric     which adapter a LID belongs to
+ *   mlx5_link       adapters of another process: the connection
+ *   mlx5_wire       the same: frames
+ *   mlx5_remote     the same: what its frames do here
  *   mlx5_dma        every access to guest memory, and the check of each
  *   mlx5_test       the test BAR: counters, knobs, the DMA oracle
  *
@@ -36,6 +41,7 @@
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
+#include "chardev/char-fe.h"
 #include "hw/pci/pci.h"
 #include "qom/object.h"
 #include "mlx5_prm.h"
@@ -62,7 +68,8 @@ enum {
  *
  * "keys" is how many there are now, "context-bytes" how long their tables of
  * translations are, "memory-bytes" what all objects take of the quota, and
- * "pages" how many the driver has lent.
+ * "pages" how many the driver has lent.  "link-frames" went either way over the
+ * adapter's own link; "link-repeats" are requests that were answered before.
  */
 
 #define MLX5_COUNTERS(X) \
@@ -81,7 +88,8 @@ enum {
     X(DMA_DROPPED, "dma-dropped") X(DMA_VIOLATIONS, "dma-violations") \
     X(DMA_CHECKED, "dma-checked") X(HOSTILE, "hostile-events") \
     X(KEYS, "keys") X(CONTEXT_BYTES, "context-bytes") \
-    X(MEMORY_BYTES, "memory-bytes") X(PAGES, "pages")
+    X(MEMORY_BYTES, "memory-bytes") X(PAGES, "pages") \
+    X(LINK_FRAMES, "link-frames") X(LINK_REPEATS, "link-repeats")
 
 /*
  * Latencies are ns of virtual time.  A memory fault would like to have so many
@@ -92,6 +100,8 @@ enum {
  * With "overtake" messages do not wait for reads and UMRs before them, unless
  * they are fenced.
  * With "garbage" translations that nobody wrote lead to memory of others.
+ * Of an adapter with a link: one frame of "link-loss" is lost, or with
+ * "link-down" each; requests over a link wait for "link-timeout" at least.
  * "hostile" is a mask of MLX5_HOSTILE_*.
  * The next fail-count commands of fail-opcode (0xffff: any) are not executed
  * but answered with fail-status, or never, where that is MLX5_FAIL_NEVER.
@@ -104,6 +114,8 @@ enum {
     X(BF_WINDOW, "bf-window", 50000) X(GARBAGE, "garbage", 1) \
     X(OVERTAKE, "overtake", 1) X(DRAIN, "drain", 100000) \
     X(FAULT_ANSWER, "fault-answer", 1) \
+    X(LINK_LOSS, "link-loss", 0) X(LINK_DOWN, "link-down", 0) \
+    X(LINK_TIMEOUT, "link-timeout", 200000000) \
     X(PAGES, "pages-more", 0) X(SYNDROME, "syndrome", 0) \
     X(HOSTILE, "hostile", 0) X(HOSTILE_EVERY, "hostile-every", 1) \
     X(FAIL_OPCODE, "fail-opcode", 0) X(FAIL_STATUS, "fail-status", 1) \
@@ -230,6 +242,7 @@ typedef struct Mlx5Stale {
 } Mlx5Stale;
 
 typedef struct Mlx5Bf Mlx5Bf;
+typedef struct Mlx5Link Mlx5Link;
 typedef struct Mlx5CQ Mlx5CQ;
 typedef struct Mlx5EQ Mlx5EQ;
 typedef struct Mlx5Mkey Mlx5Mkey;
@@ -255,6 +268,8 @@ struct Mlx5Device {
     bool memory_scheme;                 /* which page-fault scheme is offered */
     bool indirect_umr;                  /* UMRs change keys over keys */
     bool test_bar;
+    CharBackend chr;                    /* leads to another process, or not */
+    Mlx5Link *link;                     /* NULL: not */
     uint64_t quota;                     /* bytes that objects may take */
     bool over_quota;                    /* the command wanted more */
     bool removed;                       /* surprise: reads all-ones, no DMA */
@@ -423,14 +438,20 @@ bool mlx5_bf_store(Mlx5Device *dev, uint32_t uar, uint32_t reg, uint64_t value,
 void mlx5_bf_forget(Mlx5Device *dev, uint32_t uar);
 
 /* ---- mlx5_fabric ---- */
-/* No other adapter of its fabric has its LID. */
+enum {
+    MLX5_LID_MULTICAST = 0xc000,        /* the first one */
+};
+
+/* No other adapter of its fabric has its LID, over links neither. */
 bool mlx5_fabric_free(Mlx5Device *dev);
+/* Each adapter of dev's fabric in this process; first the one after NULL. */
+Mlx5Device *mlx5_fabric_next(Mlx5Device *dev, Mlx5Device *last);
 void mlx5_fabric_join(Mlx5Device *dev);
 void mlx5_fabric_leave(Mlx5Device *dev);
 void mlx5_fabric_reset(Mlx5Device *dev);        /* multicast groups go */
 void mlx5_fabric_detach(Mlx5Device *dev, uint32_t qpn);
-uint64_t mlx5_fabric_guid(const Mlx5Device *dev);
-void mlx5_fabric_gid(const Mlx5Device *dev, uint8_t *gid);
+uint64_t mlx5_fabric_guid(uint16_t lid);
+void mlx5_fabric_gid(uint16_t lid, uint8_t *gid);
 
 /* ---- mlx5_test ---- */
 void mlx5_test_init(Mlx5Device *dev);

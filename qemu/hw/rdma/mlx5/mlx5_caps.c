@@ -278,7 +278,7 @@ uint8_t mlx5_query_special_contexts(Mlx5Device *dev, Mlx5Cmd *cmd)
 
 static uint64_t node_guid(const Mlx5Device *dev)
 {
-    return mlx5_fabric_guid(dev) & ~1ull;
+    return mlx5_fabric_guid(dev->lid) & ~1ull;
 }
 
 uint8_t mlx5_query_vport_context(Mlx5Device *dev, Mlx5Cmd *cmd)
@@ -291,7 +291,7 @@ uint8_t mlx5_query_vport_context(Mlx5Device *dev, Mlx5Cmd *cmd)
     MLX5_PRM_SET(hca_vport_context, c, vport_state, PORT_ACTIVE);
     MLX5_PRM_SET(hca_vport_context, c, system_image_guid, node_guid(dev));
     MLX5_PRM_SET(hca_vport_context, c, node_guid, node_guid(dev));
-    MLX5_PRM_SET(hca_vport_context, c, port_guid, mlx5_fabric_guid(dev));
+    MLX5_PRM_SET(hca_vport_context, c, port_guid, mlx5_fabric_guid(dev->lid));
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1, dev->port_caps);
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1_field_select, UINT32_MAX);
     MLX5_PRM_SET(hca_vport_context, c, lid, dev->lid);
@@ -336,7 +336,7 @@ uint8_t mlx5_query_vport_gid(Mlx5Device *dev, Mlx5Cmd *cmd)
     }
     MLX5_PRM_SET(query_hca_vport_gid_out, cmd->out, gids_num, nr);
     if (!first) {
-        mlx5_fabric_gid(dev, gid);
+        mlx5_fabric_gid(dev->lid, gid);
     }
     return MLX5_CMD_STAT_OK;
 }

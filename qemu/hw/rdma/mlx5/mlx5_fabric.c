@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The fabric: adapters of one name reach each other by LID, and the LID 0 or
- * their own is themselves.  Multicast groups are attached here.
+ * their own is themselves.  Multicast groups are attached here.  Adapters of
+ * other processes are not here but at the other end of a link (mlx5_link.c).
  *
  * An adapter that was removed is off the fabric at once: every step looks its
  * peer up anew.
  */
-#include "mlx5_qp.h"
+#include "mlx5_link.h"
 #include "trace.h"
 
 enum { MAX_GROUP_MEMBERS = 1024 };
@@ -19,12 +20,23 @@ typedef struct Mlx5McGroup {
 
 static QLIST_HEAD(, Mlx5Device) adapters = QLIST_HEAD_INITIALIZER(adapters);
 
+Mlx5Device *mlx5_fabric_next(Mlx5Device *dev, Mlx5Device *last)
+{
+    Mlx5Device *next = last ? QLIST_NEXT(last, fabric_entry)
+                            : QLIST_FIRST(&adapters);
+
+    while (next && g_strcmp0(next->fabric, dev->fabric)) {
+        next = QLIST_NEXT(next, fabric_entry);
+    }
+    return next;
+}
+
 bool mlx5_fabric_free(Mlx5Device *dev)
 {
-    Mlx5Device *other;
+    Mlx5Device *other = NULL;
 
-    QLIST_FOREACH(other, &adapters, fabric_entry) {
-        if (other->lid == dev->lid && !g_strcmp0(other->fabric, dev->fabric)) {
+    while ((other = mlx5_fabric_next(dev, other))) {
+        if (other->lid == dev->lid || mlx5_link_knows(other, dev->lid)) {
             return false;
         }
     }
@@ -34,6 +46,7 @@ bool mlx5_fabric_free(Mlx5Device *dev)
 void mlx5_fabric_join(Mlx5Device *dev)
 {
     QLIST_INSERT_HEAD(&adapters, dev, fabric_entry);
+    mlx5_link_announce(dev);
 }
 
 /* Memberships are by number: the next QP of that number has none of them. */
@@ -62,15 +75,15 @@ void mlx5_fabric_reset(Mlx5Device *dev)
 void mlx5_fabric_leave(Mlx5Device *dev)
 {
     QLIST_REMOVE(dev, fabric_entry);
+    mlx5_link_announce(dev);
 }
 
 Mlx5Device *mlx5_fabric_find(Mlx5Device *dev, uint16_t lid)
 {
-    Mlx5Device *other;
+    Mlx5Device *other = NULL;
 
-    QLIST_FOREACH(other, &adapters, fabric_entry) {
-        if (other->lid == lid && !other->removed && !dev->removed &&
-            !g_strcmp0(other->fabric, dev->fabric)) {
+    while (!dev->removed && (other = mlx5_fabric_next(dev, other))) {
+        if (other->lid == lid && !other->removed) {
             return other;
         }
     }
@@ -78,40 +91,46 @@ Mlx5Device *mlx5_fabric_find(Mlx5Device *dev, uint16_t lid)
 }
 
 /* fe80::, and an EUI-64 made of the LID. */
-void mlx5_fabric_gid(const Mlx5Device *dev, uint8_t *gid)
+void mlx5_fabric_gid(uint16_t lid, uint8_t *gid)
 {
     stq_be_p(gid, 0xfe80ull << 48);
-    stq_be_p(gid + 8, mlx5_fabric_guid(dev));
+    stq_be_p(gid + 8, mlx5_fabric_guid(lid));
 }
 
-uint64_t mlx5_fabric_guid(const Mlx5Device *dev)
+uint64_t mlx5_fabric_guid(uint16_t lid)
 {
-    return 0x0002c90300000000ull | (uint64_t)dev->lid << 8 | 1;
+    return 0x0002c90300000000ull | (uint64_t)lid << 8 | 1;
 }
 
-static void deliver(Mlx5Device *dev, Mlx5Packet *p)
+/* A sender that asked for it is spared its own messages. */
+static bool excluded(const Mlx5QP *qp, const Mlx5Head *head)
+{
+    return head->slid == qp->dev->lid && head->sqpn == qp->qpn &&
+           MLX5_PRM_GET(qpc, qp->qpc, block_lb_mc);
+}
+
+static void deliver(Mlx5Device *dev, const Mlx5Head *head, const uint8_t *data,
+                    uint64_t deadline)
 {
     Mlx5McGroup *group, *next;
     Mlx5QP *qp;
 
     QLIST_FOREACH_SAFE(group, &dev->mc_groups, entry, next) {
         qp = mlx5_qp_get(dev, group->qpn);
-        if (!qp || memcmp(group->gid, p->send->av.rgid, 16) ||
-            (qp == p->from && MLX5_PRM_GET(qpc, qp->qpc, block_lb_mc))) {
-            continue;
+        if (qp && !memcmp(group->gid, head->dgid, 16) && !excluded(qp, head)) {
+            mlx5_ud_receive(dev, group->qpn, head, data, deadline);
         }
-        mlx5_recv_datagram(dev, group->qpn, p);
     }
 }
 
-void mlx5_fabric_multicast(Mlx5Packet *p)
+void mlx5_fabric_multicast(Mlx5Device *dev, const Mlx5Head *head,
+                           const uint8_t *data, uint64_t deadline)
 {
-    Mlx5Device *other;
+    Mlx5Device *to = NULL;
 
-    QLIST_FOREACH(other, &adapters, fabric_entry) {
-        if (!other->removed &&
-            !g_strcmp0(other->fabric, p->from->dev->fabric)) {
-            deliver(other, p);
+    while ((to = mlx5_fabric_next(dev, to))) {
+        if (!to->removed) {
+            deliver(to, head, data, deadline);
         }
     }
 }

@@ -215,6 +215,7 @@ static void wake(Mlx5Fault *fault)
         if (qp->dev->knob[MLX5_KNOB_FAULT_ANSWER] != MLX5_FAULT_ANSWER_WAIT) {
             return;                     /* the requester's own timer runs */
         }
+        mlx5_remote_wake(qp);
         dev = mlx5_fabric_find(qp->dev, qp->recv.src_lid);
         qp = dev ? mlx5_qp_get(dev, qp->recv.src_qpn) : NULL;
     }

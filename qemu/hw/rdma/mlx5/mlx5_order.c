@@ -251,6 +251,7 @@ bool mlx5_order_next(Mlx5QP *qp, bool idle)
 void mlx5_order_drop(Mlx5QP *qp)
 {
     qp->send.active = false;
+    mlx5_ask_end(qp);
     qp->failing = false;
     g_clear_pointer(&qp->waiting, g_free);
     while (qp->nr_reads) {

@@ -20,9 +20,10 @@
  * BAR 0 read as ones, stores are dropped, DMA and interrupts do not happen.
  * The state inside is left as it is; the driver's next ENABLE_HCA clears it.
  */
-#include "mlx5.h"
+#include "mlx5_link.h"
 #include "hw/pci/msix.h"
 #include "hw/qdev-properties.h"
+#include "hw/qdev-properties-system.h"
 #include "migration/vmstate.h"
 #include "qapi/error.h"
 #include "trace.h"
@@ -431,7 +432,7 @@ static void device_realize(PCIDevice *pci, Error **errp)
 {
     Mlx5Device *dev = MLX5(pci);
 
-    if (!dev->lid || dev->lid >= 0xc000) {
+    if (!dev->lid || dev->lid >= MLX5_LID_MULTICAST) {
         error_setg(errp, "mlx5: lid is to be 1 to 0xbfff, a unicast LID");
         return;
     }
@@ -458,6 +459,7 @@ static void device_realize(PCIDevice *pci, Error **errp)
         mlx5_test_init(dev);
     }
     mlx5_fabric_join(dev);
+    mlx5_link_init(dev);
 }
 
 static void device_exit(PCIDevice *pci)
@@ -470,6 +472,7 @@ static void device_exit(PCIDevice *pci)
     };
     unsigned i;
 
+    mlx5_link_exit(dev);
     mlx5_fabric_leave(dev);
     mlx5_reset_all(dev);
     mlx5_cmd_exit(dev);
@@ -533,6 +536,7 @@ static void device_instance_init(Object *obj)
 static Property device_properties[] = {
     DEFINE_PROP_UINT16("lid", Mlx5Device, lid, 1),
     DEFINE_PROP_STRING("fabric", Mlx5Device, fabric),
+    DEFINE_PROP_CHR("link", Mlx5Device, chr),
     DEFINE_PROP_BOOL("memory-scheme", Mlx5Device, memory_scheme, false),
     DEFINE_PROP_BOOL("indirect-umr", Mlx5Device, indirect_umr, true),
     DEFINE_PROP_BOOL("test-bar", Mlx5Device, test_bar, false),

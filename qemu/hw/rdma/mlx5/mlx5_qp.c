@@ -39,6 +39,7 @@ static void qp_quiesce(Mlx5QP *qp)
     mlx5_fault_cancel(qp);
     mlx5_send_reset(qp);
     qp->recv.active = false;
+    qp->seen = (Mlx5Seen) { };
     timer_del(qp->timer);
     mlx5_flush_end(qp);
 }
@@ -212,7 +213,8 @@ uint8_t mlx5_create_qp(Mlx5Device *dev, Mlx5Cmd *cmd)
     mlx5_qp_set_state(qp, MLX5_QP_STATE_RST);
     status = check_context(qp);
     /* What its work may take at most is charged now: an engine cannot fail. */
-    if (!status && !mlx5_obj_charge(&qp->obj, mlx5_order_bytes(qp))) {
+    if (!status && !mlx5_obj_charge(&qp->obj, mlx5_order_bytes(qp) +
+                                               mlx5_ask_bytes(qp))) {
         status = MLX5_CMD_STAT_LIM_ERR;
     }
     if (!status) {

@@ -4,9 +4,11 @@
  *
  * A message is moved in pieces.  The requester owns it from the fetch of its
  * WQE to its completion; the responder's half of its state is in the peer's
- * Mlx5Recv.  Neither keeps a pointer to the other: every step looks the peer
- * up by (LID, QPN), so a QP may be destroyed at any moment.  A step that finds
- * a page missing records a fault and stops; the resume runs the requester
+ * Mlx5Recv.  Neither keeps a pointer to the other: a piece is described by an
+ * Mlx5Head and answered by an Mlx5Reply, which are plain data, and the peer is
+ * looked up by (LID, QPN) for each piece.  So a QP may be destroyed at any
+ * moment, and the peer may be in another process (mlx5_link.c).  A step that
+ * finds a page missing records a fault and stops; the resume runs the requester
  * again, which goes on at the byte where it stopped.
  */
 #ifndef HW_RDMA_MLX5_QP_H
@@ -35,6 +37,81 @@ typedef struct Mlx5SgList {
     unsigned nr;
     uint64_t len;
 } Mlx5SgList;
+
+/* ---- between requester and responder ---- */
+
+enum {
+    MLX5_HEAD_FAILING = 1 << 0,         /* the requester is to break: order */
+    MLX5_HEAD_SOLICITED = 1 << 1,
+    MLX5_HEAD_GRH = 1 << 2,             /* a datagram has one */
+    MLX5_HEAD_FLAGS = (1 << 3) - 1,
+};
+
+/* One piece of a message, or a datagram: all that the responder knows of it. */
+typedef struct Mlx5Head {
+    uint64_t seq;                       /* on a link, see mlx5_ask.c */
+    uint16_t slid, dlid;
+    uint32_t sqpn, dqpn;
+    uint8_t transport;                  /* MLX5_QP_ST_* */
+    uint8_t opcode;                     /* MLX5_OPCODE_* */
+    uint8_t flags;                      /* MLX5_HEAD_* */
+    uint16_t pkey;
+    uint32_t imm;                       /* big-endian, as found */
+    uint32_t srqn;                      /* XRC */
+    uint32_t outstanding;               /* a read: of how many, with it */
+    uint32_t rkey;
+    uint64_t raddr;                     /* of the message */
+    uint64_t operand[2];                /* atomics: swap or add, compare */
+    uint64_t len;                       /* of the message */
+    uint64_t off;                       /* of the piece in it */
+    uint32_t size;                      /* bytes that are brought or wanted */
+    /* Datagrams. */
+    uint32_t q_key, flow_label;
+    uint8_t tclass, hop_limit;
+    uint8_t dgid[16];
+} Mlx5Head;
+
+typedef enum Mlx5Answer {
+    MLX5_ANSWER_DONE,
+    MLX5_ANSWER_WAIT,                   /* a page is missing: AGAIN follows */
+    MLX5_ANSWER_RNR,                    /* no receive WQE, or no page */
+    MLX5_ANSWER_SILENCE,                /* nobody there, or not ready */
+    MLX5_ANSWER_ACCESS,                 /* NAK: remote access error */
+    MLX5_ANSWER_INVALID,                /* NAK: invalid request */
+    MLX5_ANSWER_OPERATION,              /* NAK: remote operational error */
+    MLX5_ANSWER_AGAIN,                  /* on a link: the page is there */
+    MLX5_NR_ANSWERS,
+} Mlx5Answer;
+
+typedef struct Mlx5Reply {
+    uint8_t answer;                     /* MLX5_ANSWER_* */
+    uint32_t done;                      /* bytes of the piece in their place */
+    uint32_t rnr_ns;                    /* RNR: how long to stay away */
+    uint64_t original;                  /* what an atomic found */
+} Mlx5Reply;
+
+/* A piece that goes over a link, until its final answer. */
+typedef struct Mlx5Request {
+    enum {
+        MLX5_REQUEST_NONE,
+        MLX5_REQUEST_SENT,              /* silence when "when" has come */
+        MLX5_REQUEST_LATER,             /* to be sent again at "when" */
+        MLX5_REQUEST_ANSWERED,
+    } state;
+    int64_t when;
+    Mlx5Head head;
+    uint8_t *data;                      /* of the request or of its answer */
+    Mlx5Reply reply;
+} Mlx5Request;
+
+/* The responder's memory of the last piece that came over a link. */
+typedef struct Mlx5Seen {
+    uint64_t seq;                       /* 0: none */
+    uint16_t lid;
+    uint32_t qpn;
+    bool final;                         /* reply is its answer for good */
+    Mlx5Reply reply;
+} Mlx5Seen;
 
 /* A receive WQE that a message is being put into. */
 typedef struct Mlx5Recv {
@@ -120,7 +197,9 @@ struct Mlx5QP {
     Mlx5Send *waiting;                  /* the last one taken, for a fence */
     bool failing;                       /* one of .order has failed */
     Mlx5Send send;
+    Mlx5Request request;                /* of the WQE in .send */
     Mlx5Recv recv;
+    Mlx5Seen seen;
     Mlx5Fault *fault[MLX5_SIDES];       /* outstanding, one a side at most */
 };
 
@@ -175,6 +254,9 @@ bool mlx5_qp_has_srq(const Mlx5QP *qp);
 /* The queue that a doorbell in that UAR addresses, or NULL. */
 Mlx5QP *mlx5_sq_find(Mlx5Device *dev, uint32_t uar, uint64_t doorbell);
 void mlx5_send_kick(Mlx5QP *qp);        /* run soon */
+void mlx5_send_after(Mlx5QP *qp, int64_t ns);
+/* The current WQE went well: a completion with so many bytes. */
+void mlx5_send_done(Mlx5QP *qp, uint32_t bytes);
 void mlx5_send_timer(void *qp);
 void mlx5_send_reset(Mlx5QP *qp);
 /* The current WQE fails, which breaks the QP when its completion is due. */
@@ -213,40 +295,67 @@ Mlx5Result mlx5_sgl_copy(Mlx5Device *dev, const Mlx5Access *access,
                          const Mlx5SgList *list, uint64_t off, void *buf,
                          size_t len, size_t *done, Mlx5Missing *missing);
 
-/* ---- mlx5_recv: the responder, called by the requester's steps ---- */
-typedef enum Mlx5Answer {
-    MLX5_ANSWER_DONE,
-    MLX5_ANSWER_WAIT,                   /* a page is missing */
-    MLX5_ANSWER_RNR,                    /* no receive WQE */
-    MLX5_ANSWER_SILENCE,                /* nobody there, or not ready */
-    MLX5_ANSWER_ACCESS,                 /* NAK: remote access error */
-    MLX5_ANSWER_INVALID,                /* NAK: invalid request */
-    MLX5_ANSWER_OPERATION,              /* NAK: remote operational error */
-} Mlx5Answer;
+/* ---- mlx5_ask: the requester's question to its peer ---- */
+/* What the current step of the QP asks, but for size. */
+void mlx5_ask_head(const Mlx5QP *qp, Mlx5Head *head);
+/*
+ * A look before local memory is copied: is the peer there, with no page
+ * missing?  False: the QP waits, or has failed.
+ */
+bool mlx5_ask_ready(Mlx5QP *qp);
+/* The piece has been asked for: mlx5_ask() needs no data. */
+static inline bool mlx5_ask_pending(const Mlx5QP *qp)
+{
+    return qp->request.state != MLX5_REQUEST_NONE;
+}
+/*
+ * One piece of so many bytes, which data has or is for.  True: reply is DONE.
+ * False: the QP waits, or has failed, or all of the message is given up (UC).
+ */
+bool mlx5_ask(Mlx5QP *qp, uint8_t *data, uint32_t size, Mlx5Reply *reply);
+/*
+ * An answer came over a link.  False: no responder that is sane makes it.
+ * What is not the answer to the QP's request is late, and ignored.
+ */
+bool mlx5_ask_answered(Mlx5QP *qp, const Mlx5Head *head, const Mlx5Reply *reply,
+                       const uint8_t *data, size_t len);
+void mlx5_ask_end(Mlx5QP *qp);          /* no answer is waited for any more */
+/* What a queue may take for its requests, at most. */
+size_t mlx5_ask_bytes(const Mlx5QP *qp);
 
-typedef struct Mlx5Packet {
-    Mlx5QP *from;
-    Mlx5Send *send;
-    uint8_t *data;
-    size_t len;                         /* of data */
-    uint64_t off;                       /* of data in the message */
-    uint64_t deadline;                  /* UD: mlx5_work() to stop at */
-    size_t done;                        /* out: bytes of data consumed */
-} Mlx5Packet;
-
-Mlx5QP *mlx5_recv_peer(Mlx5QP *from);
-Mlx5Answer mlx5_recv_send(Mlx5QP *qp, Mlx5Packet *p);
-Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p);
-Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p);
-Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p);
-/* A whole datagram of p->len bytes; never waits. */
-void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p);
-/* RC: how long a sender waits after RNR, ns. */
-int64_t mlx5_recv_rnr_ns(Mlx5QP *qp);
+/* ---- mlx5_recv: the responder ---- */
+/* What head names there, if that one is in a state to answer; or NULL. */
+Mlx5QP *mlx5_recv_peer(Mlx5Device *dev, const Mlx5Head *head);
+/* The same, and no page is missing; false: reply says what the peer says. */
+bool mlx5_recv_ready(Mlx5Device *dev, const Mlx5Head *head, Mlx5Reply *reply);
+/* One piece: head->size bytes of data, to be put or to be filled in. */
+void mlx5_recv_request(Mlx5Device *dev, const Mlx5Head *head, uint8_t *data,
+                       Mlx5Reply *reply);
+/* A receive WQE for this message, taken now or with its first bytes. */
+Mlx5Answer mlx5_recv_begin(Mlx5QP *qp, const Mlx5Head *head);
+/* Scatter into that from off on; the bytes that made it. */
+Mlx5Answer mlx5_recv_scatter(Mlx5QP *qp, const uint8_t *data, size_t len,
+                             uint64_t off, size_t *done);
+void mlx5_recv_complete(Mlx5QP *qp, const Mlx5Head *head, uint32_t bytes,
+                        uint32_t flags);
+bool mlx5_recv_pkey_matches(const Mlx5QP *qp, uint16_t pkey);
 /* The next WQE of the QP's own receive queue; false: there is none. */
 bool mlx5_recv_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index);
 /* Completes the WQE of qp->recv. */
 void mlx5_recv_complete_bad(Mlx5QP *qp, uint8_t syndrome);
+
+/* ---- mlx5_remote: the responder for requesters of another process ---- */
+/* The page that the last one waits for is there. */
+void mlx5_remote_wake(Mlx5QP *qp);
+/* It never will be: that is the answer from now on. */
+void mlx5_remote_fail(Mlx5QP *qp, Mlx5Answer answer);
+
+/* ---- mlx5_ud ---- */
+/* A whole datagram of head->size bytes; never waits. */
+void mlx5_ud_receive(Mlx5Device *dev, uint32_t qpn, const Mlx5Head *head,
+                     const uint8_t *data, uint64_t deadline);
+/* From the requester to all that it is for. */
+void mlx5_ud_send(Mlx5QP *qp);
 
 /* ---- mlx5_flush ---- */
 /* In error: receives are completed, now and later until the end of that. */
@@ -291,6 +400,8 @@ void mlx5_recv_fault_failed(Mlx5QP *qp);
 
 /* ---- mlx5_fabric ---- */
 Mlx5Device *mlx5_fabric_find(Mlx5Device *dev, uint16_t lid);
-void mlx5_fabric_multicast(Mlx5Packet *p);
+/* To the members of a group, of this process and that fabric. */
+void mlx5_fabric_multicast(Mlx5Device *dev, const Mlx5Head *head,
+                           const uint8_t *data, uint64_t deadline);
 
 #endif

@@ -2,10 +2,11 @@
 /*
  * The responder: what a message does at the QP that it reaches.
  *
- * Called by the steps of the requester, while no fault is outstanding here.  An
- * answer of DONE says that packet->done bytes are in place, which may be fewer
- * than were brought: the rest comes again.  WAIT says that a page is missing
- * and none was.
+ * It is asked piece by piece, while no fault is outstanding here, by the
+ * requester's steps or by a link, and knows of the requester what the head
+ * says.  An answer of DONE says that reply->done bytes are in place, which may
+ * be fewer than were brought: the rest comes again.  WAIT says that a page is
+ * missing and none was.
  */
 #include "mlx5_qp.h"
 #include "trace.h"
@@ -15,46 +16,54 @@ enum {
     PKEY_FULL = 0x8000,
 };
 
-/* Alike, no matter which memberships, of which one is to be a full one. */
-static bool pkeys_match(const Mlx5QP *one, const Mlx5QP *two)
-{
-    uint16_t a = mlx5_pkey(MLX5_PRM_GET(qpc, one->qpc,
-                                        primary_address_path.pkey_index));
-    uint16_t b = mlx5_pkey(MLX5_PRM_GET(qpc, two->qpc,
-                                        primary_address_path.pkey_index));
+/* A piece at work. */
+typedef struct Packet {
+    const Mlx5Head *head;
+    uint8_t *data;
+    size_t len;                         /* of data */
+    size_t done;                        /* out: bytes of data consumed */
+    uint64_t original;                  /* out: what an atomic found */
+} Packet;
 
-    return (a & PKEY_MASK) && (a & PKEY_MASK) == (b & PKEY_MASK) &&
-           ((a | b) & PKEY_FULL);
+/* ---- whom a head names ---- */
+
+/* Alike, no matter which memberships, of which one is to be a full one. */
+bool mlx5_recv_pkey_matches(const Mlx5QP *qp, uint16_t pkey)
+{
+    uint16_t ours = mlx5_pkey(MLX5_PRM_GET(qpc, qp->qpc,
+                                           primary_address_path.pkey_index));
+
+    return (ours & PKEY_MASK) && (ours & PKEY_MASK) == (pkey & PKEY_MASK) &&
+           ((ours | pkey) & PKEY_FULL);
 }
 
 /* A read that came before what broke the queue pair is still answered. */
-static bool listens(const Mlx5QP *qp, const Mlx5QP *from)
+static bool listens(const Mlx5QP *qp, const Mlx5Head *head)
 {
     return qp->state == MLX5_QP_STATE_RTR || qp->state == MLX5_QP_STATE_RTS ||
-           (qp->state == MLX5_QP_STATE_ERR && from->failing);
+           (qp->state == MLX5_QP_STATE_ERR &&
+            (head->flags & MLX5_HEAD_FAILING));
 }
 
-Mlx5QP *mlx5_recv_peer(Mlx5QP *from)
+Mlx5QP *mlx5_recv_peer(Mlx5Device *dev, const Mlx5Head *head)
 {
-    void *ads = MLX5_PRM_PTR(qpc, from->qpc, primary_address_path);
-    Mlx5Device *dev = mlx5_fabric_find(from->dev,
-                                       MLX5_PRM_GET(ads, ads, rlid));
     Mlx5QP *qp;
 
-    if (!dev || !mlx5_bus_master(dev)) {
+    if (!mlx5_bus_master(dev)) {
         return NULL;
     }
-    qp = mlx5_qp_get(dev, MLX5_PRM_GET(qpc, from->qpc, remote_qpn));
-    if (!qp || mlx5_qp_type(qp) != mlx5_qp_type(from) ||
-        !listens(qp, from) ||
-        MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != from->qpn ||
-        !pkeys_match(from, qp)) {
+    qp = mlx5_qp_get(dev, head->dqpn);
+    if (!qp || mlx5_qp_type(qp) != head->transport || !listens(qp, head) ||
+        MLX5_PRM_GET(qpc, qp->qpc, remote_qpn) != head->sqpn ||
+        !mlx5_recv_pkey_matches(qp, head->pkey)) {
         return NULL;
     }
     return qp;
 }
 
-int64_t mlx5_recv_rnr_ns(Mlx5QP *qp)
+/* ---- answers ---- */
+
+static uint32_t rnr_ns(Mlx5QP *qp)
 {
     /* IBA's encoding of the RNR NAK timer, in units of 10 us. */
     static const uint32_t unit10us[32] = {
@@ -63,7 +72,41 @@ int64_t mlx5_recv_rnr_ns(Mlx5QP *qp)
         24576, 32768, 49152,
     };
 
-    return unit10us[MLX5_PRM_GET(qpc, qp->qpc, min_rnr_nak)] * 10000ll;
+    return unit10us[MLX5_PRM_GET(qpc, qp->qpc, min_rnr_nak)] * 10000;
+}
+
+/* A missing page is shown to the requester as the knob says. */
+static void reply_with(Mlx5QP *qp, Mlx5Answer answer, Mlx5Reply *reply)
+{
+    if (answer == MLX5_ANSWER_WAIT) {
+        switch (qp->dev->knob[MLX5_KNOB_FAULT_ANSWER]) {
+        case MLX5_FAULT_ANSWER_RNR:
+            answer = MLX5_ANSWER_RNR;
+            break;
+        case MLX5_FAULT_ANSWER_SILENCE:
+            answer = MLX5_ANSWER_SILENCE;
+            break;
+        }
+    }
+    reply->answer = answer;
+    reply->rnr_ns = answer == MLX5_ANSWER_RNR ? rnr_ns(qp) : 0;
+}
+
+static Mlx5QP *ready(Mlx5Device *dev, const Mlx5Head *head, Mlx5Reply *reply)
+{
+    Mlx5QP *qp = mlx5_recv_peer(dev, head);
+
+    *reply = (Mlx5Reply) { .answer = MLX5_ANSWER_SILENCE };
+    if (qp && qp->fault[MLX5_SIDE_RECV]) {
+        reply_with(qp, MLX5_ANSWER_WAIT, reply);
+        return NULL;
+    }
+    return qp;
+}
+
+bool mlx5_recv_ready(Mlx5Device *dev, const Mlx5Head *head, Mlx5Reply *reply)
+{
+    return ready(dev, head, reply);
 }
 
 /* ---- completions ---- */
@@ -80,23 +123,37 @@ static uint32_t recv_user_index(Mlx5QP *qp, const Mlx5SRQ *srq)
                            : MLX5_PRM_GET(qpc, qp->qpc, user_index);
 }
 
-static void complete_recv(Mlx5QP *qp, const Mlx5Packet *p, uint8_t opcode,
-                          uint32_t bytes, uint32_t flags)
+static uint8_t cqe_opcode(uint8_t opcode)
+{
+    switch (opcode) {
+    case MLX5_OPCODE_SEND_IMM:
+        return MLX5_CQE_RESP_SEND_IMM;
+    case MLX5_OPCODE_SEND_INVAL:
+        return MLX5_CQE_RESP_SEND_INV;
+    case MLX5_OPCODE_RDMA_WRITE_IMM:
+        return MLX5_CQE_RESP_WR_IMM;
+    default:
+        return MLX5_CQE_RESP_SEND;
+    }
+}
+
+void mlx5_recv_complete(Mlx5QP *qp, const Mlx5Head *head, uint32_t bytes,
+                        uint32_t flags)
 {
     Mlx5SRQ *srq = mlx5_srq_get(qp->dev, qp->recv.srqn);
     struct mlx5_cqe64 cqe = { };
 
     cqe.srqn = cpu_to_be32(recv_user_index(qp, srq));
     cqe.byte_cnt = cpu_to_be32(bytes);
-    cqe.immediate = p->send->imm;
-    cqe.slid = cpu_to_be16(p->from->dev->lid);
-    cqe.flags_rqpn = cpu_to_be32(flags | p->from->qpn);
+    cqe.immediate = head->imm;
+    cqe.slid = cpu_to_be16(head->slid);
+    cqe.flags_rqpn = cpu_to_be32(flags | head->sqpn);
     cqe.sop_drop_qpn = cpu_to_be32(qp->qpn);
     cqe.wqe_counter = cpu_to_be16(qp->recv.wqe_index);
-    cqe.op_own = opcode << 4;
+    cqe.op_own = cqe_opcode(head->opcode) << 4;
     qp->recv.active = false;
     mlx5_cq_post(qp->dev, recv_cqn(qp, srq), &cqe,
-                 p->send->flags & MLX5_WQE_CTRL_SOLICITED);
+                 head->flags & MLX5_HEAD_SOLICITED);
 }
 
 void mlx5_recv_complete_bad(Mlx5QP *qp, uint8_t syndrome)
@@ -137,26 +194,25 @@ bool mlx5_recv_take(Mlx5QP *qp, uint8_t *wqe, uint16_t *index)
     return true;
 }
 
-static Mlx5SRQ *srq_of(Mlx5QP *qp, const Mlx5Packet *p)
+static Mlx5SRQ *srq_of(Mlx5QP *qp, const Mlx5Head *head)
 {
     Mlx5SRQ *srq;
 
     if (mlx5_qp_type(qp) == MLX5_QP_ST_XRC) {
-        srq = mlx5_srq_get(qp->dev, p->send->xrc_srqn);
+        srq = mlx5_srq_get(qp->dev, head->srqn);
         return srq && srq->xrc &&
                srq->xrcd == MLX5_PRM_GET(qpc, qp->qpc, xrcd) ? srq : NULL;
     }
     return mlx5_srq_get(qp->dev, MLX5_PRM_GET(qpc, qp->qpc, srqn_rmpn_xrqn));
 }
 
-/* A receive WQE for this message, taken now or with its first bytes. */
-static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
+Mlx5Answer mlx5_recv_begin(Mlx5QP *qp, const Mlx5Head *head)
 {
     bool shared = mlx5_qp_has_srq(qp) || mlx5_qp_type(qp) == MLX5_QP_ST_XRC;
-    Mlx5SRQ *srq = shared ? srq_of(qp, p) : NULL;
+    Mlx5SRQ *srq = shared ? srq_of(qp, head) : NULL;
     uint8_t wqe[MLX5_MAX_WQE];
     Mlx5Recv *r = &qp->recv;
-    size_t head, len;
+    size_t skip, len;
     bool taken;
 
     if (r->active) {
@@ -172,9 +228,9 @@ static Mlx5Answer recv_begin(Mlx5QP *qp, const Mlx5Packet *p)
     }
     r->active = true;
     r->srqn = srq ? srq->srqn : 0;
-    head = srq ? mlx5_srq_wqe_head(srq) : 0;
+    skip = srq ? mlx5_srq_wqe_head(srq) : 0;
     len = srq ? srq->stride : MIN(qp->rq_stride, MLX5_MAX_WQE);
-    if (!mlx5_wqe_parse_recv(&r->sgl, wqe + head, len - head)) {
+    if (!mlx5_wqe_parse_recv(&r->sgl, wqe + skip, len - skip)) {
         mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR);
         mlx5_qp_error(qp, 0);
         return MLX5_ANSWER_OPERATION;
@@ -192,14 +248,8 @@ static Mlx5Access recv_access(Mlx5QP *qp, uint32_t rights, bool write)
     };
 }
 
-static void note_source(Mlx5QP *qp, const Mlx5Packet *p)
-{
-    qp->recv.src_qpn = p->from->qpn;
-    qp->recv.src_lid = p->from->dev->lid;
-}
-
-/* Scatter into the receive WQE from off on. */
-static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
+Mlx5Answer mlx5_recv_scatter(Mlx5QP *qp, const uint8_t *data, size_t len,
+                             uint64_t off, size_t *done)
 {
     Mlx5SRQ *srq = mlx5_srq_get(qp->dev, qp->recv.srqn);
     Mlx5Access access = recv_access(qp, MLX5_RIGHT_LW, true);
@@ -209,8 +259,7 @@ static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
         .subtype = MLX5_PFAULT_SUBTYPE_WQE,
         .type = srq ? MLX5_WQE_PF_TYPE_RMP : MLX5_WQE_PF_TYPE_RESP,
         .wq = srq ? srq->srqn : qp->qpn, .wqe_index = qp->recv.wqe_index,
-        .committed = off, .packet_len = MIN(p->len, 0x1000),
-        .op_len = p->len,
+        .committed = off, .packet_len = MIN(len, 0x1000), .op_len = len,
     };
 
     if (srq) {
@@ -218,9 +267,9 @@ static Mlx5Answer recv_scatter(Mlx5QP *qp, Mlx5Packet *p, uint64_t off)
     } else {
         access.reserved_lkey = MLX5_PRM_GET(qpc, qp->qpc, rlky);
     }
-    result = mlx5_sgl_copy(qp->dev, &access, &qp->recv.sgl, off, p->data,
-                           p->len, &p->done, &missing);
-    if (result == MLX5_OK || p->done) {
+    result = mlx5_sgl_copy(qp->dev, &access, &qp->recv.sgl, off, (void *)data,
+                           len, done, &missing);
+    if (result == MLX5_OK || *done) {
         return MLX5_ANSWER_DONE;
     }
     if (result == MLX5_FAULT && mlx5_qp_type(qp) == MLX5_QP_ST_UC) {
@@ -246,12 +295,12 @@ static Mlx5Answer refuse(Mlx5QP *qp)
     return MLX5_ANSWER_ACCESS;
 }
 
-static Mlx5Answer rdma_fault(Mlx5QP *qp, Mlx5Packet *p, uint64_t len,
+static Mlx5Answer rdma_fault(Mlx5QP *qp, Packet *p, uint64_t len,
                              const Mlx5Missing *missing)
 {
     Mlx5FaultInfo info = {
         .subtype = MLX5_PFAULT_SUBTYPE_RDMA,
-        .key = p->send->rkey, .va = p->send->raddr, .committed = p->off,
+        .key = p->head->rkey, .va = p->head->raddr, .committed = p->head->off,
         .op_len = len, .packet_len = MIN(p->len, 0x1000),
     };
 
@@ -266,123 +315,110 @@ static Mlx5Answer rdma_fault(Mlx5QP *qp, Mlx5Packet *p, uint64_t len,
  * XRC checks keys against the domain of the SRQ that the request names, also
  * where no receive is taken: the QP itself has none.
  */
-static void rdma_domain(Mlx5QP *qp, const Mlx5Packet *p, Mlx5Access *access)
+static void rdma_domain(Mlx5QP *qp, const Packet *p, Mlx5Access *access)
 {
     Mlx5SRQ *srq;
 
     if (mlx5_qp_type(qp) == MLX5_QP_ST_XRC) {
-        srq = srq_of(qp, p);
+        srq = srq_of(qp, p->head);
         access->pdn = srq ? srq->pdn : UINT32_MAX;
     }
 }
 
 /* Move p->len bytes between the packet and (rkey, raddr + off). */
-static Mlx5Answer rdma_copy(Mlx5QP *qp, Mlx5Packet *p, uint32_t right,
+static Mlx5Answer rdma_copy(Mlx5QP *qp, Packet *p, uint32_t right,
                             bool write)
 {
     Mlx5Access access = recv_access(qp, right, write);
-    Mlx5Send *s = p->send;
+    const Mlx5Head *h = p->head;
     Mlx5Missing missing;
     Mlx5Result result;
 
-    p->done = 0;
     rdma_domain(qp, p, &access);
-    if (!s->sgl.len) {
+    if (!h->len) {
         return MLX5_ANSWER_DONE;        /* of length 0: no key is looked at */
     }
-    if (mlx5_mem_check(qp->dev, &access, s->rkey, s->raddr, s->sgl.len)) {
+    if (mlx5_mem_check(qp->dev, &access, h->rkey, h->raddr, h->len)) {
         return refuse(qp);
     }
-    result = mlx5_mem_copy(qp->dev, &access, s->rkey, s->raddr + p->off,
+    result = mlx5_mem_copy(qp->dev, &access, h->rkey, h->raddr + h->off,
                            p->data, p->len, &p->done, &missing);
     if (result == MLX5_OK || p->done) {
         return MLX5_ANSWER_DONE;
     }
-    return result == MLX5_FAULT ? rdma_fault(qp, p, s->sgl.len, &missing)
+    return result == MLX5_FAULT ? rdma_fault(qp, p, h->len, &missing)
                                 : refuse(qp);
 }
 
 /* ---- operations ---- */
 
-static uint8_t send_cqe_opcode(uint8_t opcode)
+static bool last(const Packet *p)
 {
-    switch (opcode) {
-    case MLX5_OPCODE_SEND_IMM:
-        return MLX5_CQE_RESP_SEND_IMM;
-    case MLX5_OPCODE_SEND_INVAL:
-        return MLX5_CQE_RESP_SEND_INV;
-    case MLX5_OPCODE_RDMA_WRITE_IMM:
-        return MLX5_CQE_RESP_WR_IMM;
-    default:
-        return MLX5_CQE_RESP_SEND;
-    }
+    return p->head->off + p->done == p->head->len;
 }
 
-Mlx5Answer mlx5_recv_send(Mlx5QP *qp, Mlx5Packet *p)
+static Mlx5Answer recv_send(Mlx5QP *qp, Packet *p)
 {
-    Mlx5Answer answer;
+    const Mlx5Head *h = p->head;
+    Mlx5Answer answer = mlx5_recv_begin(qp, h);
 
-    note_source(qp, p);
-    answer = recv_begin(qp, p);
     if (answer != MLX5_ANSWER_DONE) {
         return answer;
     }
-    if (p->send->sgl.len > qp->recv.sgl.len) {
+    if (h->len > qp->recv.sgl.len) {
         mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
         mlx5_qp_error(qp, 0);
         return MLX5_ANSWER_INVALID;
     }
-    answer = p->len ? recv_scatter(qp, p, p->off) : MLX5_ANSWER_DONE;
-    if (answer != MLX5_ANSWER_DONE || p->off + p->done < p->send->sgl.len) {
+    if (p->len) {
+        answer = mlx5_recv_scatter(qp, p->data, p->len, h->off, &p->done);
+    }
+    if (answer != MLX5_ANSWER_DONE || !last(p)) {
         return answer;
     }
-    if (p->send->opcode == MLX5_OPCODE_SEND_INVAL &&
-        !mlx5_umr_invalidate(qp->dev, be32_to_cpu(p->send->imm),
+    if (h->opcode == MLX5_OPCODE_SEND_INVAL &&
+        !mlx5_umr_invalidate(qp->dev, be32_to_cpu(h->imm),
                              MLX5_PRM_GET(qpc, qp->qpc, pd))) {
         return refuse(qp);
     }
-    complete_recv(qp, p, send_cqe_opcode(p->send->opcode), p->send->sgl.len,
-                  0);
+    mlx5_recv_complete(qp, h, h->len, 0);
     return answer;
 }
 
-Mlx5Answer mlx5_recv_write(Mlx5QP *qp, Mlx5Packet *p)
+static Mlx5Answer recv_write(Mlx5QP *qp, Packet *p)
 {
-    bool imm = p->send->opcode == MLX5_OPCODE_RDMA_WRITE_IMM;
+    bool imm = p->head->opcode == MLX5_OPCODE_RDMA_WRITE_IMM;
     Mlx5Answer answer;
 
-    note_source(qp, p);
     if (!MLX5_PRM_GET(qpc, qp->qpc, rwe)) {
         return refuse(qp);
     }
     /* The WQE first, so that its absence does not show after the data. */
     if (imm) {
-        answer = recv_begin(qp, p);
+        answer = mlx5_recv_begin(qp, p->head);
         if (answer != MLX5_ANSWER_DONE) {
             return answer;
         }
     }
     answer = rdma_copy(qp, p, MLX5_RIGHT_RW, true);
-    if (answer == MLX5_ANSWER_DONE && imm &&
-        p->off + p->done == p->send->sgl.len) {
-        complete_recv(qp, p, MLX5_CQE_RESP_WR_IMM, p->send->sgl.len, 0);
+    if (answer == MLX5_ANSWER_DONE && imm && last(p)) {
+        mlx5_recv_complete(qp, p->head, p->head->len, 0);
     }
     return answer;
 }
 
 /* Has the requester more reads and atomics outstanding than we offered? */
-static bool too_many(Mlx5QP *qp, const Mlx5Packet *p)
+static bool too_many(Mlx5QP *qp, const Packet *p)
 {
-    if (p->send->outstanding <= 1u << MLX5_PRM_GET(qpc, qp->qpc, log_rra_max)) {
+    if (p->head->outstanding <= 1u << MLX5_PRM_GET(qpc, qp->qpc, log_rra_max)) {
         return false;
     }
     mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR);
     return true;
 }
 
-Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p)
+static Mlx5Answer recv_read(Mlx5QP *qp, Packet *p)
 {
-    note_source(qp, p);
     if (too_many(qp, p)) {
         return MLX5_ANSWER_INVALID;
     }
@@ -392,29 +428,28 @@ Mlx5Answer mlx5_recv_read(Mlx5QP *qp, Mlx5Packet *p)
     return rdma_copy(qp, p, MLX5_RIGHT_RR, false);
 }
 
-static uint64_t atomic_result(const Mlx5Send *s, uint64_t old)
+static uint64_t atomic_result(const Mlx5Head *h, uint64_t old)
 {
-    uint64_t swap = s->operand[0], compare = s->operand[1];
+    uint64_t swap = h->operand[0], compare = h->operand[1];
 
-    if (s->opcode == MLX5_OPCODE_ATOMIC_FA) {
+    if (h->opcode == MLX5_OPCODE_ATOMIC_FA) {
         return old + swap;
     }
     return old == compare ? swap : old;
 }
 
-Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p)
+static Mlx5Answer recv_atomic(Mlx5QP *qp, Packet *p)
 {
     Mlx5Access access = recv_access(qp, MLX5_RIGHT_ATOMIC, true);
-    Mlx5Send *s = p->send;
+    const Mlx5Head *h = p->head;
     Mlx5Missing missing;
     Mlx5Result result;
     uint64_t addr, value;
 
-    note_source(qp, p);
     if (too_many(qp, p)) {
         return MLX5_ANSWER_INVALID;
     }
-    if (s->raddr % 8) {
+    if (h->raddr % 8) {
         mlx5_qp_error(qp, MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR);
         return MLX5_ANSWER_INVALID;
     }
@@ -423,138 +458,81 @@ Mlx5Answer mlx5_recv_atomic(Mlx5QP *qp, Mlx5Packet *p)
     }
     p->len = 8;
     rdma_domain(qp, p, &access);
-    result = mlx5_mem_addr(qp->dev, &access, s->rkey, s->raddr, 8, &addr,
+    result = mlx5_mem_addr(qp->dev, &access, h->rkey, h->raddr, 8, &addr,
                            &missing);
     if (result == MLX5_FAULT) {
         return rdma_fault(qp, p, 8, &missing);
     }
     if (result != MLX5_OK ||
-        !mlx5_dma_data(qp->dev, addr, &value, 8, false, s->rkey, s->raddr)) {
+        !mlx5_dma_data(qp->dev, addr, &value, 8, false, h->rkey, h->raddr)) {
         return refuse(qp);
     }
-    s->original = le64_to_cpu(value);
-    value = cpu_to_le64(atomic_result(s, s->original));
-    if (!mlx5_dma_data(qp->dev, addr, &value, 8, true, s->rkey, s->raddr)) {
+    p->original = le64_to_cpu(value);
+    value = cpu_to_le64(atomic_result(h, p->original));
+    if (!mlx5_dma_data(qp->dev, addr, &value, 8, true, h->rkey, h->raddr)) {
         return refuse(qp);
     }
     return MLX5_ANSWER_DONE;
 }
 
-/* ---- datagrams ---- */
-
-static bool has_grh(const struct mlx5_av *av)
+static Mlx5Answer operate(Mlx5QP *qp, Packet *p)
 {
-    return be32_to_cpu(av->grh_gid_fl) >> 30 & 1;
-}
-
-static void make_grh(uint8_t *grh, const Mlx5Packet *p)
-{
-    const struct mlx5_av *av = &p->send->av;
-
-    memset(grh, 0, MLX5_GRH);
-    stl_be_p(grh, 6u << 28 | av->tclass << 20 |
-             (be32_to_cpu(av->grh_gid_fl) & 0xfffff));
-    /* What follows: BTH, DETH, the payload, CRC. */
-    stw_be_p(grh + 4, 12 + 8 + ROUND_UP(p->len, 4) + 4);
-    grh[6] = 0x1b;
-    grh[7] = av->hop_limit;
-    mlx5_fabric_gid(p->from->dev, grh + 8);
-    memcpy(grh + 24, av->rgid, 16);
-}
-
-static bool qkey_matches(Mlx5QP *qp, const Mlx5Packet *p)
-{
-    uint32_t key = be32_to_cpu(p->send->av.key.qkey.qkey);
-
-    if (key >> 31) {
-        key = MLX5_PRM_GET(qpc, p->from->qpc, q_key);
+    switch (p->head->opcode) {
+    case MLX5_OPCODE_SEND:
+    case MLX5_OPCODE_SEND_IMM:
+    case MLX5_OPCODE_SEND_INVAL:
+        return recv_send(qp, p);
+    case MLX5_OPCODE_RDMA_WRITE:
+    case MLX5_OPCODE_RDMA_WRITE_IMM:
+        return recv_write(qp, p);
+    case MLX5_OPCODE_RDMA_READ:
+        return recv_read(qp, p);
+    default:
+        return recv_atomic(qp, p);
     }
-    return key == MLX5_PRM_GET(qpc, qp->qpc, q_key);
 }
 
-static void datagram_to(Mlx5QP *qp, Mlx5Packet *p)
+void mlx5_recv_request(Mlx5Device *dev, const Mlx5Head *head, uint8_t *data,
+                       Mlx5Reply *reply)
 {
-    bool grh = has_grh(&p->send->av);
-    uint8_t whole[MLX5_GRH + MLX5_UD_MTU];
-    Mlx5Packet q = *p;
-    uint8_t opcode = send_cqe_opcode(p->send->opcode);
-    uint64_t start = mlx5_work();
+    Packet p = { .head = head, .data = data, .len = head->size };
+    Mlx5QP *qp = ready(dev, head, reply);
 
-    if (!mlx5_qp_is_ud(qp) || !qkey_matches(qp, p) ||
-        !pkeys_match(qp, p->from) || start > p->deadline ||
-        (qp->state != MLX5_QP_STATE_RTR && qp->state != MLX5_QP_STATE_RTS) ||
-        recv_begin(qp, p) != MLX5_ANSWER_DONE) {
-        mlx5_count(qp->dev, MLX5_COUNTER_DROPS, 1);
+    if (!qp) {
         return;
     }
-    if (p->len + MLX5_GRH > qp->recv.sgl.len) {
-        mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR);
-        mlx5_qp_error(qp, 0);
-        return;
-    }
-    if (grh) {
-        make_grh(whole, p);
-        memcpy(whole + MLX5_GRH, p->data, p->len);
-        q.data = whole;
-        q.len = p->len + MLX5_GRH;
-    }
-    /* Without a GRH its 40 bytes are left as they are. */
-    for (uint64_t off = grh ? 0 : MLX5_GRH; q.len; ) {
-        if (mlx5_work() - start > MLX5_WORK_WHOLE) {
-            mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
-            mlx5_qp_error(qp, 0);
-            return;
-        }
-        if (recv_scatter(qp, &q, off) != MLX5_ANSWER_DONE) {
-            return;
-        }
-        off += q.done;
-        q.data += q.done;
-        q.len -= q.done;
-    }
-    if (mlx5_qp_type(qp) == MLX5_QP_ST_QP1) {
-        p->send->imm = cpu_to_be32(0xffff);     /* the P_Key */
-    }
-    complete_recv(qp, p, opcode, p->len + MLX5_GRH, grh ? 1u << 28 : 0);
-}
-
-static void find_gsi(gpointer key, gpointer value, gpointer found)
-{
-    Mlx5QP *qp = value;
-
-    if (mlx5_qp_type(qp) == MLX5_QP_ST_QP1) {
-        *(Mlx5QP **)found = qp;
-    }
-}
-
-void mlx5_recv_datagram(Mlx5Device *dev, uint32_t qpn, Mlx5Packet *p)
-{
-    Mlx5QP *qp = NULL;
-
-    if (qpn == 1) {
-        g_hash_table_foreach(dev->qps.objs, find_gsi, &qp);
-    } else {
-        qp = mlx5_qp_get(dev, qpn);
-    }
-    if (qp && mlx5_bus_master(dev)) {
-        datagram_to(qp, p);
-    } else {
-        mlx5_count(dev, MLX5_COUNTER_DROPS, 1);
+    qp->recv.src_qpn = head->sqpn;
+    qp->recv.src_lid = head->slid;
+    reply_with(qp, operate(qp, &p), reply);
+    if (reply->answer == MLX5_ANSWER_DONE) {
+        reply->done = p.done;
+        reply->original = p.original;
     }
 }
 
 /* ---- a fault that ends badly ---- */
 
-void mlx5_recv_fault_failed(Mlx5QP *qp)
+/* The requester's QP, if it is in this process and still asks this one. */
+static Mlx5QP *local_source(Mlx5QP *qp)
 {
     Mlx5Device *dev = mlx5_fabric_find(qp->dev, qp->recv.src_lid);
     Mlx5QP *from = dev ? mlx5_qp_get(dev, qp->recv.src_qpn) : NULL;
+    Mlx5Head head;
+
+    if (!from) {
+        return NULL;
+    }
+    /* The number may be another's by now. */
+    mlx5_ask_head(from, &head);
+    return head.dlid == qp->dev->lid && mlx5_recv_peer(qp->dev, &head) == qp ?
+           from : NULL;
+}
+
+void mlx5_recv_fault_failed(Mlx5QP *qp)
+{
+    Mlx5QP *from = local_source(qp);
     bool recv = qp->recv.active;
 
-    /* The number may be another's by now. */
-    if (from && mlx5_recv_peer(from) != qp) {
-        from = NULL;
-    }
     if (recv) {
         mlx5_recv_complete_bad(qp, MLX5_CQE_SYNDROME_LOCAL_PROT_ERR);
     }
@@ -563,4 +541,5 @@ void mlx5_recv_fault_failed(Mlx5QP *qp)
         mlx5_send_fail(from, recv ? MLX5_CQE_SYNDROME_REMOTE_OP_ERR
                                   : MLX5_CQE_SYNDROME_REMOTE_ACCESS_ERR);
     }
+    mlx5_remote_fail(qp, recv ? MLX5_ANSWER_OPERATION : MLX5_ANSWER_ACCESS);
 }

@@ -5,9 +5,7 @@
  * One WQE of a queue is in progress at a time; others are put aside for later
  * (mlx5_order.c).  A step moves up to MLX5_PIECE bytes and comes back to the
  * main loop, so that one QP's megabytes do not hold up another's UMR.  What
- * stops a step is a local fault (the resume kicks), the peer's fault (see the
- * knob fault-answer), no receive WQE (a timer) or silence (a timer, and an
- * error in the end).
+ * stops a step is a local fault (the resume kicks), or the peer (mlx5_ask.c).
  */
 #include "mlx5_qp.h"
 #include "trace.h"
@@ -15,11 +13,9 @@
 enum {
     PIECES_PER_RUN = 16,
     WQES_PER_FLUSH = 256,
-    SMALL_TIMEOUT = 17,                 /* 4.096 us << 17 = 0.54 s */
-    INFINITE_RNR = 7,
 };
 
-static void arm(Mlx5QP *qp, int64_t ns)
+void mlx5_send_after(Mlx5QP *qp, int64_t ns)
 {
     timer_mod_ns(qp->timer, qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + ns);
 }
@@ -27,7 +23,7 @@ static void arm(Mlx5QP *qp, int64_t ns)
 void mlx5_send_kick(Mlx5QP *qp)
 {
     if (qp->sq_entries) {
-        arm(qp, 0);
+        mlx5_send_after(qp, 0);
     }
 }
 
@@ -61,11 +57,12 @@ void mlx5_sq_doorbell(Mlx5Device *dev, uint32_t uar, uint64_t value)
 
 /* ---- completions ---- */
 
-static void send_done(Mlx5QP *qp, uint32_t bytes)
+void mlx5_send_done(Mlx5QP *qp, uint32_t bytes)
 {
     Mlx5Send *s = &qp->send;
 
     s->active = false;
+    mlx5_ask_end(qp);
     mlx5_count(qp->dev, MLX5_COUNTER_MESSAGES, 1);
     mlx5_order_done(qp, s->order, bytes);
 }
@@ -73,6 +70,7 @@ static void send_done(Mlx5QP *qp, uint32_t bytes)
 void mlx5_send_fail(Mlx5QP *qp, uint8_t syndrome)
 {
     qp->send.active = false;
+    mlx5_ask_end(qp);
     mlx5_order_fail(qp, qp->send.order, syndrome);
 }
 
@@ -248,128 +246,28 @@ static bool local_copy(Mlx5QP *qp, void *buf, size_t len, bool write,
     return false;
 }
 
-static int64_t ack_timeout_ns(Mlx5QP *qp)
-{
-    void *ads = MLX5_PRM_PTR(qpc, qp->qpc, primary_address_path);
-    unsigned t = MLX5_PRM_GET(ads, ads, ack_timeout);
-
-    /* 0 is forever; nobody waits that long to see a test fail. */
-    return 4096ll << (t ? MIN(t, 22) : SMALL_TIMEOUT);
-}
-
-/* Nobody answered: again in a while, and an error when that was in vain. */
-static void on_silence(Mlx5QP *qp)
-{
-    if (qp->send.retries++ >= MLX5_PRM_GET(qpc, qp->qpc, retry_count)) {
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_TRANSPORT_RETRY_EXC_ERR);
-        return;
-    }
-    mlx5_count(qp->dev, MLX5_COUNTER_RETRIES, 1);
-    arm(qp, ack_timeout_ns(qp));
-}
-
-static void on_rnr(Mlx5QP *qp, Mlx5QP *peer)
-{
-    unsigned allowed = MLX5_PRM_GET(qpc, qp->qpc, rnr_retry);
-
-    if (allowed != INFINITE_RNR && qp->send.rnr++ >= allowed) {
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_RNR_RETRY_EXC_ERR);
-        return;
-    }
-    mlx5_count(qp->dev, MLX5_COUNTER_RNR_WAITS, 1);
-    arm(qp, mlx5_recv_rnr_ns(peer));
-}
-
-/* The responder has a page missing. */
-static void on_fault(Mlx5QP *qp, Mlx5QP *peer)
-{
-    switch (peer->dev->knob[MLX5_KNOB_FAULT_ANSWER]) {
-    case MLX5_FAULT_ANSWER_RNR:
-        on_rnr(qp, peer);
-        break;
-    case MLX5_FAULT_ANSWER_SILENCE:
-        on_silence(qp);
-        break;
-    default:
-        /* Its resume wakes us; nothing does if the peer goes before that. */
-        arm(qp, MAX(ack_timeout_ns(qp), SCALE_MS));
-        break;
-    }
-}
-
-/* True: the step went well. */
-static bool on_answer(Mlx5QP *qp, Mlx5QP *peer, Mlx5Answer answer)
-{
-    if (mlx5_qp_type(qp) == MLX5_QP_ST_UC && answer != MLX5_ANSWER_DONE) {
-        /* No answer comes to UC: the rest is sent all the same, and lost. */
-        send_done(qp, 0);
-        mlx5_send_kick(qp);
-        return false;
-    }
-    switch (answer) {
-    case MLX5_ANSWER_DONE:
-        qp->send.rnr = qp->send.retries = 0;
-        return true;
-    case MLX5_ANSWER_WAIT:
-        on_fault(qp, peer);
-        break;
-    case MLX5_ANSWER_RNR:
-        on_rnr(qp, peer);
-        break;
-    case MLX5_ANSWER_SILENCE:
-        on_silence(qp);
-        break;
-    case MLX5_ANSWER_ACCESS:
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_ACCESS_ERR);
-        break;
-    case MLX5_ANSWER_INVALID:
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_INVAL_REQ_ERR);
-        break;
-    case MLX5_ANSWER_OPERATION:
-        mlx5_send_fail(qp, MLX5_CQE_SYNDROME_REMOTE_OP_ERR);
-        break;
-    }
-    return false;
-}
-
-/* Who answers, if that one is there and has no page missing. */
-static Mlx5QP *find_peer(Mlx5QP *qp)
-{
-    Mlx5QP *peer = mlx5_recv_peer(qp);
-
-    if (!peer) {
-        on_answer(qp, NULL, MLX5_ANSWER_SILENCE);
-    } else if (peer->fault[MLX5_SIDE_RECV]) {
-        on_answer(qp, peer, MLX5_ANSWER_WAIT);
-        peer = NULL;
-    }
-    return peer;
-}
-
-typedef Mlx5Answer RecvFn(Mlx5QP *peer, Mlx5Packet *p);
-
 /* Sends and writes: local memory to the peer. */
-static bool step_out(Mlx5QP *qp, uint8_t *buf, RecvFn *recv)
+static bool step_out(Mlx5QP *qp, uint8_t *buf)
 {
     Mlx5Send *s = &qp->send;
-    Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
-    Mlx5QP *peer = find_peer(qp);
+    uint64_t left = s->sgl.len - s->done;
+    Mlx5Reply reply;
+    size_t len = 0;
 
-    if (!peer) {
+    if (!mlx5_ask_ready(qp)) {
         return false;
     }
-    if (s->sgl.len > s->done &&
-        !local_copy(qp, buf, MIN(s->sgl.len - s->done, MLX5_PIECE), false,
-                    &p.len)) {
+    if (left && !mlx5_ask_pending(qp) &&
+        !local_copy(qp, buf, MIN(left, MLX5_PIECE), false, &len)) {
         return false;
     }
-    if (!on_answer(qp, peer, recv(peer, &p))) {
+    if (!mlx5_ask(qp, buf, len, &reply)) {
         return false;
     }
-    s->done += p.done;
-    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, p.done);
+    s->done += reply.done;
+    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, reply.done);
     if (s->done == s->sgl.len) {
-        send_done(qp, 0);
+        mlx5_send_done(qp, 0);
     }
     return true;
 }
@@ -377,24 +275,20 @@ static bool step_out(Mlx5QP *qp, uint8_t *buf, RecvFn *recv)
 static bool step_read(Mlx5QP *qp, uint8_t *buf)
 {
     Mlx5Send *s = &qp->send;
-    Mlx5Packet p = { .from = qp, .send = s, .data = buf, .off = s->done };
-    Mlx5QP *peer = find_peer(qp);
+    Mlx5Reply reply;
     size_t done = 0;
 
-    if (!peer) {
+    if (!mlx5_ask_ready(qp) ||
+        !mlx5_ask(qp, buf, MIN(s->sgl.len - s->done, MLX5_PIECE), &reply)) {
         return false;
     }
-    p.len = MIN(s->sgl.len - s->done, MLX5_PIECE);
-    if (!on_answer(qp, peer, mlx5_recv_read(peer, &p))) {
-        return false;
-    }
-    if (p.done && !local_copy(qp, buf, p.done, true, &done)) {
+    if (reply.done && !local_copy(qp, buf, reply.done, true, &done)) {
         return false;
     }
     s->done += done;
     mlx5_count(qp->dev, MLX5_COUNTER_BYTES, done);
     if (s->done == s->sgl.len) {
-        send_done(qp, s->done);
+        mlx5_send_done(qp, s->done);
     }
     return true;
 }
@@ -403,16 +297,15 @@ static bool step_read(Mlx5QP *qp, uint8_t *buf)
 static bool step_atomic(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
-    Mlx5Packet p = { .from = qp, .send = s };
-    Mlx5QP *peer;
+    Mlx5Reply reply;
     uint64_t found;
     size_t done = 0;
 
     if (!s->executed) {
-        peer = find_peer(qp);
-        if (!peer || !on_answer(qp, peer, mlx5_recv_atomic(peer, &p))) {
+        if (!mlx5_ask_ready(qp) || !mlx5_ask(qp, NULL, 0, &reply)) {
             return false;
         }
+        s->original = reply.original;
         s->executed = true;
     }
     /* In the byte order that the driver asked for: its own, or the wire's. */
@@ -424,7 +317,7 @@ static bool step_atomic(Mlx5QP *qp)
     }
     s->done += done;
     if (s->done == 8 || !done) {
-        send_done(qp, 8);
+        mlx5_send_done(qp, 8);
     }
     return true;
 }
@@ -433,9 +326,6 @@ static bool step_atomic(Mlx5QP *qp)
 static bool step_datagram(Mlx5QP *qp)
 {
     Mlx5Send *s = &qp->send;
-    Mlx5Packet p = { .from = qp, .send = s, .data = s->datagram };
-    uint16_t lid = be16_to_cpu(s->av.rlid);
-    Mlx5Device *to;
     size_t done;
 
     if (s->sgl.len > MLX5_UD_MTU) {
@@ -452,18 +342,9 @@ static bool step_datagram(Mlx5QP *qp)
             return true;
         }
     }
-    p.len = s->sgl.len;
-    p.deadline = mlx5_work() + MLX5_WORK_WHOLE;
-    if (lid >= 0xc000) {
-        mlx5_fabric_multicast(&p);
-    } else {
-        to = mlx5_fabric_find(qp->dev, lid);
-        if (to) {
-            mlx5_recv_datagram(to, be32_to_cpu(s->av.dqp_dct) & 0xffffff, &p);
-        }
-    }
-    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, p.len);
-    send_done(qp, 0);
+    mlx5_ud_send(qp);
+    mlx5_count(qp->dev, MLX5_COUNTER_BYTES, s->sgl.len);
+    mlx5_send_done(qp, 0);
     return true;
 }
 
@@ -478,10 +359,9 @@ static bool step(Mlx5QP *qp, uint8_t *buf)
     case MLX5_OPCODE_SEND:
     case MLX5_OPCODE_SEND_IMM:
     case MLX5_OPCODE_SEND_INVAL:
-        return step_out(qp, buf, mlx5_recv_send);
     case MLX5_OPCODE_RDMA_WRITE:
     case MLX5_OPCODE_RDMA_WRITE_IMM:
-        return step_out(qp, buf, mlx5_recv_write);
+        return step_out(qp, buf);
     case MLX5_OPCODE_RDMA_READ:
         return step_read(qp, buf);
     default:
@@ -500,7 +380,7 @@ static bool begin(Mlx5QP *qp)
         return true;
     }
     if (s->opcode == MLX5_OPCODE_NOP) {
-        send_done(qp, 0);
+        mlx5_send_done(qp, 0);
         return true;
     }
     when = mlx5_when(qp->dev, MLX5_KNOB_WIRE_DELAY);
@@ -554,7 +434,7 @@ void mlx5_send_timer(void *opaque)
         return;
     }
     if (pause) {
-        arm(qp, pause);
+        mlx5_send_after(qp, pause);
         return;
     }
     if (qp->state == MLX5_QP_STATE_ERR) {
