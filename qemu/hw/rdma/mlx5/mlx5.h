@@ -20,6 +20,7 @@
  *   mlx5_ask        what it asks its peer, and what the answer means
  *   mlx5_recv       the responder
  *   mlx5_ud         datagrams
+ *   mlx5_sa         the subnet manager's answers
  *   mlx5_flush      receives of queues in error
  *   mlx5_fault      page faults and their resumes
  *   mlx5_fabric     which adapter a LID belongs to
@@ -439,6 +440,7 @@ void mlx5_bf_forget(Mlx5Device *dev, uint32_t uar);
 
 /* ---- mlx5_fabric ---- */
 enum {
+    MLX5_LID_SM = 0xbfff,               /* the subnet manager's */
     MLX5_LID_MULTICAST = 0xc000,        /* the first one */
 };
 

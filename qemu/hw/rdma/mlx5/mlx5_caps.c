@@ -295,7 +295,7 @@ uint8_t mlx5_query_vport_context(Mlx5Device *dev, Mlx5Cmd *cmd)
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1, dev->port_caps);
     MLX5_PRM_SET(hca_vport_context, c, cap_mask1_field_select, UINT32_MAX);
     MLX5_PRM_SET(hca_vport_context, c, lid, dev->lid);
-    MLX5_PRM_SET(hca_vport_context, c, sm_lid, 1);
+    MLX5_PRM_SET(hca_vport_context, c, sm_lid, MLX5_LID_SM);
     MLX5_PRM_SET(hca_vport_context, c, subnet_timeout, PORT_SUBNET_TIMEOUT);
     return MLX5_CMD_STAT_OK;
 }

@@ -225,7 +225,7 @@ static const char *on_hello(Mlx5Link *link, const Mlx5Frame *frame)
     for (size_t i = 0; i < frame->len; i += 2) {
         uint16_t lid = lduw_be_p(frame->data + i);
 
-        if (!lid || lid >= MLX5_LID_MULTICAST) {
+        if (!lid || lid >= MLX5_LID_SM) {
             return "a LID that no adapter has";
         }
         if (collides(link, lid)) {

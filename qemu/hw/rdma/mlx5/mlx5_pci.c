@@ -432,8 +432,8 @@ static void device_realize(PCIDevice *pci, Error **errp)
 {
     Mlx5Device *dev = MLX5(pci);
 
-    if (!dev->lid || dev->lid >= MLX5_LID_MULTICAST) {
-        error_setg(errp, "mlx5: lid is to be 1 to 0xbfff, a unicast LID");
+    if (!dev->lid || dev->lid >= MLX5_LID_SM) {
+        error_setg(errp, "mlx5: lid is to be 1 to 0xbffe, a unicast LID");
         return;
     }
     if (!mlx5_fabric_free(dev)) {

@@ -357,6 +357,10 @@ void mlx5_ud_receive(Mlx5Device *dev, uint32_t qpn, const Mlx5Head *head,
 /* From the requester to all that it is for. */
 void mlx5_ud_send(Mlx5QP *qp);
 
+/* ---- mlx5_sa: a datagram to the subnet manager, from an adapter ---- */
+void mlx5_sa_receive(Mlx5Device *dev, const Mlx5Head *head,
+                     const uint8_t *data, uint64_t deadline);
+
 /* ---- mlx5_flush ---- */
 /* In error: receives are completed, now and later until the end of that. */
 void mlx5_flush_begin(Mlx5QP *qp);

@@ -145,7 +145,9 @@ void mlx5_ud_send(Mlx5QP *qp)
 
     make_head(qp, &head);
     to = mlx5_fabric_find(qp->dev, head.dlid);
-    if (head.dlid >= MLX5_LID_MULTICAST) {
+    if (head.dlid == MLX5_LID_SM) {
+        mlx5_sa_receive(qp->dev, &head, data, deadline);
+    } else if (head.dlid >= MLX5_LID_MULTICAST) {
         mlx5_fabric_multicast(qp->dev, &head, data, deadline);
         mlx5_link_datagram(qp->dev, &head, data);
     } else if (to) {
