@@ -43,6 +43,7 @@ finished() {
 	exit 0
 }
 
+# shellcheck disable=SC2317  # await calls it
 exists() { [ -e "$1" ]; }
 
 # client <name> <command...>: here, or on node 1, which has the same list of them.
@@ -101,6 +102,23 @@ pair() {
 	finish "$name" "$server" timeout 60 "$cmd" -d "$CLIENT_DEV" "$@" "$ADDRESS"
 }
 
+# cm <name> <server> <client>: by the connection manager, on two machines, with options that
+# are words; on one machine middleware.py has these.
+cm() {
+	local name=$PREFIX.cm_$1 server out=/tmp/$PREFIX.cm_$1
+	# shellcheck disable=SC2053  # a glob on purpose
+	[ -n "$NODE" ] && [[ $name == $GLOB ]] || return 0
+	# shellcheck disable=SC2086  # words on purpose
+	if [ "$NODE" = 1 ]; then
+		remote "$name" timeout 60 $3
+		return
+	fi
+	# shellcheck disable=SC2086
+	timeout 60 $2 >"$out.server" 2>&1 & server=$!
+	await 15 managed
+	finish "$name" "$server"
+}
+
 V=(${GID:+-g "$GID"} "${TURNS[@]}")
 P=(${GID:+-x "$GID"} -F)
 pair rc_pingpong - ibv_rc_pingpong "${V[@]}" -c
@@ -117,6 +135,13 @@ pair atomic_bw - ib_atomic_bw "${P[@]}" -n 500
 pair write_bw_odp ODP_SUPPORT ib_write_bw "${P[@]}" -n 500 --odp
 pair read_bw_odp ODP_SUPPORT ib_read_bw "${P[@]}" -n 500 --odp
 pair send_bw_odp ODP_SUPPORT ib_send_bw "${P[@]}" -n 500 --odp
+
+[ -n "$GID" ] && NAME=node0 SELF=192.0.2.$((NODE + 1)) || NAME=node0-ib SELF=198.51.100.$((NODE + 1))
+cm rping "rping -s -V -C 20 -S 4096" "rping -c -a $NAME -V -C 20 -S 4096"
+cm udaddy udaddy "udaddy -s $NAME"
+cm rstream "rstream -S 65536 -C 20 -T v" "rstream -s $NAME -S 65536 -C 20 -T v"
+cm mckey "mckey -m 239.1.1.1 -b $SELF" "mckey -m 239.1.1.1 -s -b $SELF"
+cm write_bw "ib_write_bw -R -F -n 500 --odp" "ib_write_bw -R -F -n 500 --odp $NAME"
 # Not yet run on stock's rxe, whose baseline does not have them.
 [[ $DEV == rxe* ]] && finished
 pair rc_pingpong_events - ibv_rc_pingpong "${V[@]}" -c -e

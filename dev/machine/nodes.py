@@ -36,14 +36,24 @@ def lossy(opts):
     delay, loss = float(opts.get("delay") or 0), float(opts.get("loss") or 0)
     netem = [f"delay {delay}ms"] * bool(delay) + [f"loss {loss}%"] * bool(loss)
     adapter = [f"wire-delay={round(delay * 1e6)}"] * bool(delay)
-    adapter += [f"link-loss={max(1, round(100 / loss))}"] if loss else []
+    # Each end of the link loses what it sends, and what it is sent.
+    adapter += [f"link-loss={max(1, round(200 / loss))}"] if loss else []
     return " ".join(netem), ",".join(filter(None, [opts.get("mlx5"), *adapter]))
+
+
+def addresses(opts):
+    """{name: address}: on the network, and of the ports of the first adapters."""
+    return {**{f"node{node}": f"192.0.2.{node + 1}" for node in range(COUNT)},
+            **{f"node{node}-ib": f"198.51.100.{1 + vm.adapters(opts) * node}"
+               for node in range(COUNT) if opts.get("ipoib")}}
 
 
 def of_node(node, between, opts):
     """The options of vm.boot() for that machine."""
     netem, adapter = lossy(opts)
-    env = {"NODE": str(node), "PEER": f"192.0.2.{2 - node}", "BETWEEN": "/mnt/between",
+    hosts = addresses(opts)
+    env = {"NODE": str(node), "PEER": hosts[f"node{1 - node}"], "BETWEEN": "/mnt/between",
+           "PINLESS_HOSTS": ";".join(f"{address} {name}" for name, address in hosts.items()),
            "PINLESS_NETEM": netem, **(opts.get("env") or {})}
     return {**opts, "node": node, "between": between, "env": env, "mlx5": adapter,
             "name": f"{opts.get('name') or 'nodes'}-node{node}",

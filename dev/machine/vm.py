@@ -345,7 +345,17 @@ def die_with_us():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def module(kernel, name):
+    """The path of a module that was kept with its kernel."""
+    path = f"{kernel}.{name}.ko"
+    if not os.path.exists(path):
+        fail(f"{path} is missing", "a kernel that is given by its path has no modules here")
+    return path
+
+
 def boot(kernel, cmd, opts, accel):
+    if opts.get("ipoib"):
+        opts = {**opts, "env": {**(opts.get("env") or {}), "PINLESS_IPOIB": module(kernel, "ib_ipoib")}}
     name = opts.get("name") or "run"
     folder = os.path.join(OUT, f"{name}-{os.getpid()}-{secrets.token_hex(3)}")
     os.makedirs(folder)
