@@ -13,7 +13,9 @@
  * An entry without a child leads to a key that always faults. The first fault makes
  * the child. A child has a key and nothing else: the umem is the region's, and the
  * address of a chunk determines its leaf. Keys, tables and faults use the addresses of
- * the region. A chunk is never in two leaves.
+ * the region. A chunk is never in two leaves. A key that is a table of keys begins at
+ * a multiple of what an entry maps, so it may begin below its region; one that begins
+ * inside of a page has a table of pages, however long it is.
  *
  * The users of a leaf are the faults in it, and only they make its chunks. The users of a
  * node are its leaves, and a task that makes one. A child without users and chunks is

@@ -197,7 +197,8 @@ static bool odp_wants_children(struct mlx5_ib_mr *mr, struct ib_umem_odp *odp)
 
 	if (odp->implicit)
 		return true;
-	if (odp->umem.length <= MLX5_ODP_DIRECT_MAX ||
+	/* One page may be the region's in part, and only a key's own bounds are to the byte. */
+	if (odp->umem.length <= MLX5_ODP_DIRECT_MAX || (mr->ibmr.iova & ~PAGE_MASK) ||
 	    !(mr_to_mdev(mr)->odp_caps.general_caps & IB_ODP_SUPPORT_IMPLICIT))
 		return false;
 	/* Without an overflow, up to the end of the last node. */

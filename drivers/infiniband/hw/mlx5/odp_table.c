@@ -110,8 +110,6 @@ int mlx5_odp_children_create(struct mlx5_ib_mr *mr)
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
 	struct mlx5_odp_table table = {
 		.mode = MLX5_MKC_ACCESS_MODE_KSM,
-		.start = mr->ibmr.iova,
-		.length = mr->ibmr.length,
 		.same = dev->odp_pf_eq.nulls.dma,
 	};
 	int ret = 0;
@@ -121,6 +119,15 @@ int mlx5_odp_children_create(struct mlx5_ib_mr *mr)
 	mr->odp_top = mlx5_odp_index(mr, MLX5_ODP_LEAF, mlx5_odp_last_va(mr)) >
 		      MLX5_ODP_NODE_LEAVES ? MLX5_ODP_NODE : MLX5_ODP_LEAF;
 	table.shift = mlx5_odp_shift(mr->odp_top);
+	/*
+	 * Where a key begins that is a table of keys, so does its first entry: UCX's tables
+	 * over chunks of any address say so. So that entries are those of aligned addresses,
+	 * the key begins with one. What is below the region has no pages, and a fault there
+	 * fails, see mlx5_odp_fault_mr().
+	 */
+	table.start = ALIGN_DOWN(mr->ibmr.iova, BIT_ULL(table.shift));
+	table.length = mr->is_odp_implicit ? mr->ibmr.length
+					   : mlx5_odp_last_va(mr) - table.start + 1;
 	table.size = (mlx5_odp_index(mr, mr->odp_top, mlx5_odp_last_va(mr)) + 1) *
 		     sizeof(struct mlx5_ksm);
 	/* The entries name it. */

@@ -208,20 +208,24 @@ static bool klm_at(Mlx5Mkey *mkey, const Mlx5Access *access, uint64_t va,
     return false;
 }
 
-/* As in a table of pages, the first entry is of the block that start is in. */
+/*
+ * The first entry begins at start, whatever start is: UCX makes such keys over
+ * chunks of memory that begins anywhere.  In a table of pages the first entry
+ * is of the page that start is in.
+ */
 static bool ksm_at(Mlx5Mkey *mkey, const Mlx5Access *access, uint64_t va,
                    struct mlx5_klm *klm, uint64_t *into, uint64_t *size)
 {
     uint32_t shift = MLX5_PRM_GET(mkc, mkey->mkc, log_page_size) & 63;
-    uint64_t index = (va >> shift) -
-                     (MLX5_PRM_GET(mkc, mkey->mkc, start_addr) >> shift);
+    uint64_t off = va - MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
+    uint64_t index = off >> shift;
 
     if (index >= mkey->xlt_bytes / 16) {
         return false;
     }
     look_up(mkey, access, index * 16, va, klm, 16);
     *size = 1ull << shift;
-    *into = va & (*size - 1);
+    *into = off & (*size - 1);
     return true;
 }
 
