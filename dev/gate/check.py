@@ -40,7 +40,9 @@ def selftest():
 
 
 def interop():
-    return interop_of("debug")
+    tally = interop_of("debug")
+    tally.merge(interop_of("check", "rxe-nodes"))
+    return tally
 
 
 def interop_of(*args):
@@ -57,6 +59,7 @@ def mlx5():
     parts = vm.together(stage, (
         (adapter.run, "", "debug", "plain"), (adapter.run, "check.", "check"),
         (interop_of, "interop.", "check", "mlx5"),
+        (interop_of, "interop.", "check", "mlx5-nodes"),
         (interop_of, "interop-memory.", "check", "mlx5-memory", "*odp*")))
     tally = ktap.Tally()
     for prefix, part in parts:

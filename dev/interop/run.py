@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""usage: [T=glob DEV=rxe|mlx5|mlx5-memory|rxe-nodes|mlx5-nodes|mlx5-memory-nodes] dev/interop/run.py [CONFIG]
+"""usage: [T=glob DEV=rxe|mlx5|mlx5-memory] dev/interop/run.py [CONFIG]
                                                     (make interop T='*odp*')
        [DEV=...] dev/interop/run.py stock --baseline   write stock-<dev>.baseline; another
                                                     run adds what it saw to it
+       TIER=all T='mw.*' ...                        all of the matrix of middleware
+       DEV=rxe-nodes|mlx5-nodes|mlx5-memory-nodes ...   clients on two machines
 
-Run real RDMA clients and rdma-core's Python suite in the VM, on rxe or on the
+Run real RDMA clients, rdma-core's Python suite and middleware in the VM, on rxe or on the
 mlx5 adapter, with one of its two schemes of page faults, and compare with the
 results of stock in stock-<dev>.baseline: no test may be worse.  A failure that
 stock has too, always or, where the baseline says flaky and why, sometimes,
@@ -20,6 +22,7 @@ import sys
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from interop import programs
 from lib.common import fail, note
 from machine import ktap, nodes, vm
 
@@ -29,12 +32,17 @@ RESIZE = "tests.test_cq.CQTest.test_resize_cq"
 OVERFLOW = r"^rxe0: cq#\d+ rxe_cq_post: queue full$"
 # What to boot with, and the devices of the server and of the other clients.
 DEVICES = {"rxe": ({"dev": "rxe", "errors": OVERFLOW}, "rxe0", None),
-           "mlx5": ({"dev": "mlx5x2"}, "mlx5_0", "mlx5_1"),
-           "mlx5-memory": ({"dev": "mlx5x2", "mlx5": "memory-scheme=on"}, "mlx5_0", "mlx5_1")}
+           "mlx5": ({"dev": "mlx5x2", "ipoib": True}, "mlx5_0", "mlx5_1"),
+           "mlx5-memory": ({"dev": "mlx5x2", "ipoib": True, "mlx5": "memory-scheme=on"},
+                           "mlx5_0", "mlx5_1")}
 # Of two machines, each with one.
 NODES = {"rxe-nodes": ({"dev": "rxe"}, "rxe0"),
-         "mlx5-nodes": ({"dev": "mlx5"}, "mlx5_0"),
-         "mlx5-memory-nodes": ({"dev": "mlx5", "mlx5": "memory-scheme=on"}, "mlx5_0")}
+         "mlx5-nodes": ({"dev": "mlx5", "ipoib": True}, "mlx5_0"),
+         "mlx5-memory-nodes": ({"dev": "mlx5", "ipoib": True, "mlx5": "memory-scheme=on"},
+                               "mlx5_0")}
+# Where the matrix of middleware runs: it has no baseline, because its rows say by themselves
+# what was verified and how often regions faulted.
+MIDDLEWARE = ("rxe", "mlx5")
 VERDICTS = ("pass", "skip", "fail")
 
 
@@ -62,18 +70,28 @@ def lost_completions(share):
     return [line for line in said if re.search(OVERFLOW, line)]
 
 
-def boot(config, dev, glob, quiet):
+def boot(config, dev, glob, quiet, middleware):
     options, first, second = DEVICES[dev]
-    cmd = f"bash {HERE}/clients.sh {first} $SHARE/clients '{glob}'\n"
-    if second:
-        cmd += f"bash {HERE}/clients.sh {first} $SHARE/clients '{glob}' {second}\n"
-    cmd += f"python3 {HERE}/pyverbs_run.py {first} $SHARE/pyverbs '{glob}' || exit 1\n"
+    # The others have no such names.
+    alone = middleware and glob.startswith("mw.")
+    cmd = ""
+    if not alone:
+        cmd += f"bash {HERE}/clients.sh {first} $SHARE/clients '{glob}'\n"
+        if second:
+            cmd += f"bash {HERE}/clients.sh {first} $SHARE/clients '{glob}' {second}\n"
+        cmd += f"python3 {HERE}/pyverbs_run.py {first} $SHARE/pyverbs '{glob}' || exit 1\n"
+    if middleware:
+        cmd += programs.command(first, second, glob, os.environ.get("TIER") == "all")
     result = vm.run(config, cmd, name=f"interop-{dev}", mem="2G", hugepages=64, quiet=quiet,
-                    **options,
+                    swap=programs.SWAP if middleware else None, **options,
                     timeout=os.environ.get("TIMEOUT") or 1500,
                     verbose=os.environ.get("V"), allow=os.environ.get("PINLESS_ALLOW"))
-    found = ktap.results(f"{result.share}/clients")
-    found.update(ktap.results(f"{result.share}/pyverbs"))
+    found = {}
+    for results in () if alone else ("clients", "pyverbs"):
+        found.update(ktap.results(f"{result.share}/{results}"))
+    if middleware:
+        found.update(ktap.results(f"{result.share}/middleware"))
+        programs.show_table(result.share)
     if lost_completions(result.share) and found.get(RESIZE, ("",))[0] != "fail":
         result.reason = result.reason or f"a CQ overflowed, and not because of {RESIZE}"
     return result, found
@@ -123,7 +141,7 @@ def run(config, dev="rxe", glob=None, quiet=True):
     if dev in NODES:
         return on_nodes(config, dev, glob, quiet)
     glob = glob or "*"
-    result, found = boot(config, dev, glob, quiet)
+    result, found = boot(config, dev, glob, quiet, dev in MIDDLEWARE)
     tally = compare(found, baseline(dev), glob)
     if result.reason or result.status:
         vm.report(result)
@@ -148,7 +166,7 @@ def seen_both(known, found):
 
 
 def write_baseline(config, dev):
-    result, found = boot(config, dev, "*", True)
+    result, found = boot(config, dev, "*", True, False)
     if result.reason or result.status or not found:
         vm.report(result)
         fail("the run on stock did not end well; no baseline written")
