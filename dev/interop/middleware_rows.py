@@ -200,7 +200,8 @@ def perftest(place):
         run = [*place.paging(paged), f"ib_{test}", "-F", "-n", turns, *own, *options, "-d"]
         server, client = place.devices
         yield Row(f"perftest_{test}", "rc", [*run, client, address], UNVERIFIED, paged,
-                  [*run, server], 18515, long=test not in ("read_lat", "send_lat"))
+                  [*run, server], 18515,
+                  long=not place.rxe or test not in ("read_lat", "send_lat"))
 
 
 def fi_pingpong(place):
