@@ -100,6 +100,7 @@ def boot(config, dev, glob, quiet, middleware):
 def on_nodes(config, dev, glob, quiet):
     """Clients on one machine and their servers on another; no baseline, so all must pass."""
     options, device = NODES[dev]
+    vm.need("rdmacm-utils")
     cmd = f"bash {HERE}/clients.sh {device} $SHARE/clients '{glob or '*'}'\n"
     both = nodes.run(config, [cmd, cmd], name=f"interop-{dev}", mem="1G", quiet=quiet,
                      timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
