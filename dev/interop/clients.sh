@@ -43,16 +43,13 @@ finished() {
 	exit 0
 }
 
-# shellcheck disable=SC2317  # await calls it
-exists() { [ -e "$1" ]; }
-
 # client <name> <command...>: here, or on node 1, which has the same list of them.
 client() {
 	local name=$1
 	shift
 	[ -n "$NODE" ] || { "$@"; return; }
 	touch "$BETWEEN/$name.server"
-	await 90 exists "$BETWEEN/$name.client" || { echo "no client on node 1"; return 1; }
+	await 90 test -e "$BETWEEN/$name.client" || { echo "no client on node 1"; return 1; }
 	cat "$BETWEEN/$name.said"
 	return "$(cat "$BETWEEN/$name.client")"
 }
@@ -61,7 +58,7 @@ client() {
 remote() {
 	local name=$1
 	shift
-	await 90 exists "$BETWEEN/$name.server" || return
+	await 90 test -e "$BETWEEN/$name.server" || return
 	"$@" >"$BETWEEN/$name.said" 2>&1
 	echo $? >"$BETWEEN/$name.status"
 	mv "$BETWEEN/$name.status" "$BETWEEN/$name.client"

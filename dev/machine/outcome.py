@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as xml
 
-from lib.common import ROOT, note
+from lib.common import note
+from machine.program import TOOLS
 
-TOOLS = os.path.join(ROOT, "tools/rdma")
 RELEASED = re.compile(r"ib_odp_release: .* length=(\d+)(.*) faults=(\d+) invalidations=(\d+) "
                       r"prefetched=(\d+)$", re.M)
 # The length of an implicit region.
@@ -131,5 +131,3 @@ def keep(args, results):
     if args.junit:
         write_junit(args.junit, " -- ".join(map(shlex.join, args.commands)) or "shell", first)
     return first.status
-
-

@@ -20,12 +20,11 @@ rdma -j resource show mr; echo; rdma -j statistic show mr; echo; sleep 0.05
 done >$SHARE/counters 2>/dev/null &
 """
 # A client that starts with its server would not find it.
-SERVER = """if [ $NODE = 1 ]; then
-	for i in $(seq 50); do [ -e $BETWEEN/listens ] && break; sleep 0.2; done
+SERVER = f""". {shlex.quote(ROOT)}/dev/machine/guest/lib.sh
+if [ $NODE = 1 ]; then
+	await 10 test -e $BETWEEN/listens
 else
-	(until ss -Hltn | grep -q . || rdma resource show cm_id | grep -q 'state LISTEN'; do
-		sleep 0.2
-	done; touch $BETWEEN/listens) &
+	(until ss -Hltn | grep -q . || managed; do sleep 0.2; done; touch $BETWEEN/listens) &
 fi
 """
 # What a paged region had is said when it goes; stock's kernel has no such events.
@@ -59,14 +58,13 @@ def hidden(folder):
     return bool(above)
 
 
-def preload():
-    """The library that has regions paged, built."""
-    folder = os.path.join(OUT, "")
+def preload(folder=OUT):
+    """The library that has regions paged, built there."""
     os.makedirs(folder, exist_ok=True)
     vm.need("libibverbs-dev")
-    if subprocess.run(["make", "-s", "-C", TOOLS, f"OUTPUT={folder}"], check=False).returncode:
+    if subprocess.run(["make", "-s", "-C", TOOLS, f"OUTPUT={folder}/"], check=False).returncode:
         fail("tools/rdma does not compile")
-    return f"{folder}libodp-preload.so"
+    return os.path.join(folder, "libodp-preload.so")
 
 
 def watched(args, command):

@@ -12,7 +12,8 @@ await() {
 	done
 }
 
-# What can be awaited: a server's port, or one of the RDMA connection manager; a line of the kernel's log.
+# What can be awaited: a server's port, or one of the RDMA connection manager; a line of the
+# kernel's log.
 listening() { [ -n "$(ss -Hltn "sport = :$1")" ]; }
 managed() {
 	rdma resource show cm_id | grep -q 'state LISTEN' ||
