@@ -110,6 +110,9 @@ TEXTS = (
     ("workqueue_lockup", "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck "
      "for 121s!", 125),
     ("held_lock", "WARNING: lock held when returning to user space!", 125),
+    ("page_that_keeps_memory_online", "page dumped because: unmovable page", 0),
+    ("page_that_did_not_migrate", "page dumped because: migration failure", 0),
+    ("page_in_a_bad_state", "page dumped because: nonzero mapcount", 125),
     ("message", "mlx5_core 0000:01:00.0: firmware version: 28.0.1", 0),
 )
 # Of reports on the kernel with KCSAN.

@@ -28,7 +28,8 @@ HEADER = re.compile("|".join((
     r"^DMAR: \[(?:DMA|INTR)",
     r"^unregister_netdevice: waiting for",
     r"^list_(?:add|del) corruption",
-    r"^page dumped because: ",
+    # Not the page that keeps a block of memory online: that is the answer to a request.
+    r"^page dumped because: (?!unmovable page$|migration failure$)",
     r"^sysrq: Trigger a crash",
     r"^BUG ",
     r"inconsistent lock state",
