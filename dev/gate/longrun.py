@@ -106,10 +106,12 @@ SLICES = {
 
 
 def inputs(name):
-    """The hash of what goes into a slice, as committed; and whether that is all."""
+    """The hash of what goes into a slice, as committed; and whether that is all.  Documents
+    do not go in."""
     paths = SLICES[name][1]
-    tree = git(ROOT, "ls-tree", "-r", "HEAD", "--", *paths)
-    changed = git(ROOT, "status", "--porcelain", "--", *paths).strip()
+    tree = "".join(line for line in git(ROOT, "ls-tree", "-r", "HEAD", "--", *paths).splitlines(True)
+                   if not line.endswith(".md\n"))
+    changed = git(ROOT, "status", "--porcelain", "--", *paths, ":(exclude,glob)**/*.md").strip()
     return hashlib.sha256(tree.encode("utf-8", "surrogateescape")).hexdigest()[:16], not changed
 
 

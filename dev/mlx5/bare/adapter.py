@@ -15,6 +15,7 @@ OWNER_HW = 1
 OK, INT_ERR, BAD_OP, BAD_PARAM, BAD_RES, LIM, BAD_RES_STATE, NO_RES = 0, 1, 2, 3, 5, 8, 9, 0xf
 NAMES = {"2ERR_QP": "qp_2err", "2RST_QP": "qp_2rst", "ACCESS_REG": "access_register"}
 RC, UC, UD = 0, 1, 2
+MTT, KSM = 1, 3              # what the entries of a key are: pages, keys of one size
 ZERO_LEN_RQ, SRQ_RQ = 3, 1
 INIT, RTR, RTS, ERR = 1, 2, 3, 6
 READ, WRITE, WRITE_IMM, SEND, FETCH_ADD, NOP = 0x10, 0x08, 0x09, 0x0a, 0x12, 0
@@ -252,27 +253,47 @@ class CompletionQueue:
 
 class Key:
     """A region of pages in a row; absent: those that are not there; written: of how many the
-    translations are given."""
+    translations are given; length: of the region, if it ends inside of its last page.  A page
+    has 1 << shift bytes."""
 
     def __init__(self, adapter, count=1, pd=None, uid=0, rights=0x1f, absent=(), start=None,
-                 pages=None, written=None):
+                 pages=None, written=None, shift=12, length=None):
         self.adapter, self.count = adapter, count
         self.pages = adapter.machine.pages(count) if pages is None else pages
         self.address = self.pages if start is None else start
         octwords = (count + 1) // 2
-        entries = [0 if nr in absent else self.pages + PAGE * nr | 3 for nr in range(count)]
-        head = "memory_key_mkey_entry__"
-        names = ("a", "rw", "rr", "lw", "lr")
-        fields = {head + name: rights >> bit & 1 for bit, name in enumerate(reversed(names))}
-        fields |= {head + name: value for name, value in (
-            ("access_mode_1_0", 1), ("qpn", 0xffffff), ("pd", adapter.pd if pd is None else pd),
-            ("start_addr", self.address), ("len", count * PAGE), ("log_page_size", 12),
-            ("translations_octword_size", octwords), ("umr_en", 1))}
+        entries = [0 if nr in absent else self.pages + (nr << shift) | 3 for nr in range(count)]
         given = octwords * 2 if written is None else written
-        self.index = adapter.command(
-            "CREATE_MKEY", pas(*(entries + [0])[:given]), uid=uid, pg_access=1,
-            translations_octword_actual_size=given // 2, **fields)["mkey_index"]
+        self.index = create_key(
+            adapter, pas(*(entries + [0])[:given]), uid, rights, pg_access=1,
+            translations_octword_actual_size=given // 2, access_mode_1_0=MTT,
+            pd=adapter.pd if pd is None else pd, start_addr=self.address,
+            len=(count << shift) if length is None else length, log_page_size=shift,
+            translations_octword_size=octwords)
         self.key = self.index << 8
+
+
+class KeyOverKeys:
+    """Of an entry, an address in another key, for each 1 << shift bytes."""
+
+    def __init__(self, adapter, key, addresses, start, shift=12):
+        self.address = start
+        self.index = create_key(
+            adapter, b"".join(struct.pack(">IIQ", 0, key.key, at) for at in addresses), 0, 0x1f,
+            access_mode_1_0=KSM, pd=adapter.pd, start_addr=start, len=len(addresses) << shift,
+            log_page_size=shift, translations_octword_size=len(addresses),
+            translations_octword_actual_size=len(addresses))
+        self.key = self.index << 8
+
+
+def create_key(adapter, entries, uid, rights, **fields):
+    """Its number.  Fields that the command itself has are not those of the key's context."""
+    own = {name: fields.pop(name) for name in ("pg_access", "translations_octword_actual_size")
+           if name in fields}
+    fields |= {name: rights >> bit & 1 for bit, name in enumerate(("lr", "lw", "rr", "rw", "a"))}
+    fields |= {"qpn": 0xffffff, "umr_en": 1}
+    return adapter.command("CREATE_MKEY", entries, uid=uid, **own, **{
+        "memory_key_mkey_entry__" + name: value for name, value in fields.items()})["mkey_index"]
 
 
 class QueuePair:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Translation memory that nobody wrote. A new key's holds what another key's held
+"""Translation memory that was never written. A new key's holds what another key's held
 before, so an access by it reaches memory of others, without any fault."""
 import unittest
 
@@ -13,7 +13,7 @@ GIB = 1 << 30
 
 
 class Unwritten(unittest.TestCase):
-    """An access by a translation that nobody wrote is counted by the adapter, and finds
+    """An access by a translation that was never written is counted by the adapter, and finds
     the memory of its region unchanged."""
 
     def setUp(self):
@@ -33,7 +33,7 @@ class Unwritten(unittest.TestCase):
             status = self.near.write(self.smr, self.src.address + nr % 16 * PAGE, PAGE,
                                      buffer.address + offset, mr.rkey)
             self.assertEqual(self.adapter["dma-violations"], self.violations,
-                             f"at {offset:#x}: a translation that nobody wrote")
+                             f"at {offset:#x}: a translation that was never written")
             self.assertEqual(status, e.IBV_WC_SUCCESS)
             self.assertEqual(buffer[offset:offset + PAGE], part)
         self.assertFalse(any(self.others[:]))

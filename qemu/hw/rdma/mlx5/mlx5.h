@@ -100,7 +100,7 @@ enum {
  * The firmware would like to have "pages-more", and shows "syndrome".
  * With "overtake" messages do not wait for reads and UMRs before them, unless
  * they are fenced.
- * With "garbage" translations that nobody wrote lead to memory of others.
+ * With "garbage" translations that were never written lead to memory of others.
  * Of an adapter with a link: one frame of "link-loss" is lost, or with
  * "link-down" each; requests over a link wait for "link-timeout" at least.
  * "hostile" is a mask of MLX5_HOSTILE_*.
@@ -357,7 +357,7 @@ bool mlx5_dma_write(Mlx5Device *dev, uint64_t addr, const void *buf,
 /* The same for data under a key: what a violation's report names. */
 bool mlx5_dma_data(Mlx5Device *dev, uint64_t addr, void *buf, size_t len,
                    bool write, uint32_t key, uint64_t va);
-/* An access by a translation that nobody wrote: as bad as one to no mapping. */
+/* An access by an unwritten translation: as bad as one to no mapping. */
 void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va);
 /* A page that the driver lent is not as it was. */
 void mlx5_dma_overwritten(Mlx5Device *dev, uint64_t addr);
@@ -442,6 +442,18 @@ void mlx5_bf_forget(Mlx5Device *dev, uint32_t uar);
 enum {
     MLX5_LID_SM = 0xbfff,               /* the subnet manager's */
     MLX5_LID_MULTICAST = 0xc000,        /* the first one */
+};
+
+/* A management datagram: offsets, the length of all and of what is common. */
+enum {
+    MLX5_MAD_CLASS = 1,
+    MLX5_MAD_METHOD = 3,
+    MLX5_MAD_STATUS = 4,
+    MLX5_MAD_ATTRIBUTE = 16,
+    MLX5_MAD_HEADER_LEN = 24,
+    MLX5_MAD_LEN = 256,
+
+    MLX5_MAD_RESPONSE = 0x80,           /* of the method; to a Set: GetResp */
 };
 
 /* No other adapter of its fabric has its LID, over links neither. */

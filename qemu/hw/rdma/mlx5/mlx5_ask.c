@@ -73,7 +73,7 @@ static int64_t ack_timeout_ns(Mlx5QP *qp)
     void *ads = MLX5_PRM_PTR(qpc, qp->qpc, primary_address_path);
     unsigned t = MLX5_PRM_GET(ads, ads, ack_timeout);
 
-    /* 0 is forever; nobody waits that long to see a test fail. */
+    /* 0 means forever, which no test can wait for. */
     return 4096ll << (t ? MIN(t, 22) : SMALL_TIMEOUT);
 }
 

@@ -48,11 +48,6 @@ enum {
     IEEE_VENDOR = 0x0002c9,
     PCI_VENDOR = 0x15b3,
     MAX_ISSI = 1,
-    MAD_LEN = 256,
-    MAD_HEADER_LEN = 24,
-    MAD_METHOD = 3,                     /* offsets */
-    MAD_STATUS = 4,
-    MAD_METHOD_RESPONSE = 0x80,
 };
 
 #define BOARD_ID "QEMU_MLX5"
@@ -470,10 +465,10 @@ uint8_t mlx5_mad_ifc(Mlx5Device *dev, Mlx5Cmd *cmd)
     const uint8_t *in = MLX5_PRM_PTR(mad_ifc_in, cmd->in, mad);
     uint8_t *out = MLX5_PRM_PTR(mad_ifc_out, cmd->out, response_mad_packet);
 
-    QEMU_BUILD_BUG_ON(MLX5_WIDTH(mad_ifc_in, mad) != MAD_LEN * 8);
-    memcpy(out, in, MAD_HEADER_LEN);
-    out[MAD_METHOD] |= MAD_METHOD_RESPONSE;
-    stw_be_p(out + MAD_STATUS, 0);
+    QEMU_BUILD_BUG_ON(MLX5_WIDTH(mad_ifc_in, mad) != MLX5_MAD_LEN * 8);
+    memcpy(out, in, MLX5_MAD_HEADER_LEN);
+    out[MLX5_MAD_METHOD] |= MLX5_MAD_RESPONSE;
+    stw_be_p(out + MLX5_MAD_STATUS, 0);
     return MLX5_CMD_STAT_OK;
 }
 

@@ -251,7 +251,7 @@ static uint8_t cmd_dispatch(Mlx5Device *dev, Mlx5Cmd *cmd)
     return status && dev->over_quota ? MLX5_CMD_STAT_LIM_ERR : status;
 }
 
-/* False: it was swallowed, nobody will hear. */
+/* False: it was swallowed, and no answer will come. */
 static bool cmd_execute(Mlx5Device *dev, Mlx5Cmd *cmd)
 {
     uint8_t status;

@@ -18,7 +18,7 @@
  * page that is mapped for reading only, or the reverse.  Each is reported
  * here, where it happens.  A page with several mappings may be accessed as any
  * of them allows.  A page that the guest never mentioned is not checked.
- * An access by a translation that nobody wrote is reported whatever page it
+ * An access by an unwritten translation is reported whatever page it
  * leads to, whether the guest sends messages or not.
  */
 #include "mlx5.h"
@@ -166,7 +166,7 @@ void mlx5_dma_unwritten(Mlx5Device *dev, bool write, uint32_t key, uint64_t va)
     dev->violation.va = va;
     mlx5_count(dev, MLX5_COUNTER_DMA_VIOLATIONS, 1);
     if (mlx5_may_report(dev)) {
-        error_report("mlx5: DMA check: %s by a translation that nobody wrote"
+        error_report("mlx5: DMA check: %s by an unwritten translation"
                      " (mkey 0x%x, va 0x%" PRIx64 ")",
                      write ? "write" : "read", key, va);
     }

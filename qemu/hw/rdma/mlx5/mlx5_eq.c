@@ -80,7 +80,7 @@ void mlx5_eq_post(Mlx5Device *dev, uint32_t eqn, uint8_t type, uint8_t sub_type,
     memcpy(&eqe.data, data, MIN(len, sizeof(eqe.data)));
     eqe.owner = eq->producer >> eq->log_size & 1;
     if (!eq_write(dev, eq, &eqe)) {
-        /* While the adapter is gone nobody shall see this, later either. */
+        /* What came while the adapter was gone must not show later either. */
         eq->status = dev->removed ? EQ_STATUS_OK : EQ_STATUS_WRITE_FAILURE;
         return;
     }

@@ -8,7 +8,7 @@
  *   operation fails.
  *
  * A QP that is reset, broken or destroyed takes its faults along; the driver's
- * late resume then names a token that nobody has, which is an error status
+ * late resume then names a token that no fault has, which is an error status
  * and no more.  Hostile events never touch the fault itself: whatever the
  * event said, the right resume still ends it.
  */

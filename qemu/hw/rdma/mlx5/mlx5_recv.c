@@ -25,7 +25,7 @@ typedef struct Packet {
     uint64_t original;                  /* out: what an atomic found */
 } Packet;
 
-/* ---- whom a head names ---- */
+/* ---- the receiver that a head names ---- */
 
 /* Alike, no matter which memberships, of which one is to be a full one. */
 bool mlx5_recv_pkey_matches(const Mlx5QP *qp, uint16_t pkey)

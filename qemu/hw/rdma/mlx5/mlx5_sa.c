@@ -13,19 +13,13 @@
 
 /* A management datagram of class SubnAdm: offsets, and what is known there. */
 enum {
-    MAD_CLASS = 1,
-    MAD_METHOD = 3,
-    MAD_STATUS = 4,
-    MAD_ATTRIBUTE = 16,
     SA_COMPONENTS = 48,                 /* a mask: what the question gives */
     SA_DATA = 56,
-    MAD_LEN = 256,
 
     CLASS_SUBN_ADM = 3,
     METHOD_GET = 1,
     METHOD_SET = 2,
     METHOD_DELETE = 0x15,
-    METHOD_RESPONSE = 0x80,             /* of a Set, too, it is that of Get */
 
     ATTR_CLASS_PORT_INFO = 1,
     ATTR_PATH_RECORD = 0x35,
@@ -148,9 +142,9 @@ static uint16_t answer(Mlx5Device *dev, uint8_t *mad)
     uint64_t given = ldq_be_p(mad + SA_COMPONENTS);
     uint8_t *data = mad + SA_DATA;
 
-    switch (mad[MAD_METHOD] << 16 | lduw_be_p(mad + MAD_ATTRIBUTE)) {
+    switch (mad[MLX5_MAD_METHOD] << 16 | lduw_be_p(mad + MLX5_MAD_ATTRIBUTE)) {
     case METHOD_GET << 16 | ATTR_CLASS_PORT_INFO:
-        memset(data, 0, MAD_LEN - SA_DATA);
+        memset(data, 0, MLX5_MAD_LEN - SA_DATA);
         data[0] = 1;                    /* versions: of the format, the class */
         data[1] = 2;
         return STATUS_OK;
@@ -167,9 +161,9 @@ static uint16_t answer(Mlx5Device *dev, uint8_t *mad)
 
 static bool is_question(const Mlx5Head *head, const uint8_t *mad)
 {
-    return head->dqpn == 1 && head->size == MAD_LEN &&
-           mad[MAD_CLASS] == CLASS_SUBN_ADM &&
-           !(mad[MAD_METHOD] & METHOD_RESPONSE);
+    return head->dqpn == 1 && head->size == MLX5_MAD_LEN &&
+           mad[MLX5_MAD_CLASS] == CLASS_SUBN_ADM &&
+           !(mad[MLX5_MAD_METHOD] & MLX5_MAD_RESPONSE);
 }
 
 void mlx5_sa_receive(Mlx5Device *dev, const Mlx5Head *head,
@@ -178,23 +172,22 @@ void mlx5_sa_receive(Mlx5Device *dev, const Mlx5Head *head,
     Mlx5Head back = {
         .slid = MLX5_LID_SM, .dlid = head->slid, .sqpn = 1, .dqpn = 1,
         .transport = head->transport, .opcode = MLX5_OPCODE_SEND,
-        .pkey = PKEY_DEFAULT, .len = MAD_LEN, .size = MAD_LEN,
+        .pkey = PKEY_DEFAULT, .len = MLX5_MAD_LEN, .size = MLX5_MAD_LEN,
         .q_key = head->q_key,
     };
-    uint8_t mad[MAD_LEN];
+    uint8_t mad[MLX5_MAD_LEN], *method = mad + MLX5_MAD_METHOD;
     uint16_t status;
 
     if (!is_question(head, data)) {
         mlx5_count(dev, MLX5_COUNTER_DROPS, 1);
         return;
     }
-    memcpy(mad, data, MAD_LEN);
+    memcpy(mad, data, MLX5_MAD_LEN);
     status = answer(dev, mad);
-    trace_mlx5_sa(dev->lid, mad[MAD_METHOD], lduw_be_p(mad + MAD_ATTRIBUTE),
+    trace_mlx5_sa(dev->lid, *method, lduw_be_p(mad + MLX5_MAD_ATTRIBUTE),
                   status);
-    mad[MAD_METHOD] = METHOD_RESPONSE |
-                      (mad[MAD_METHOD] == METHOD_SET ? METHOD_GET
-                                                     : mad[MAD_METHOD]);
-    stw_be_p(mad + MAD_STATUS, status);
+    *method = MLX5_MAD_RESPONSE |
+              (*method == METHOD_SET ? METHOD_GET : *method);
+    stw_be_p(mad + MLX5_MAD_STATUS, status);
     mlx5_ud_receive(dev, 1, &back, mad, deadline);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What translation memory holds that nobody wrote.
+ * What unwritten translation memory holds.
  *
  * A new key gets memory that was another key's, or a queue's, or was never
  * used.  No header promises that the adapter clears it.  Here it holds what
@@ -10,7 +10,7 @@
  * has given to somebody for DMA, whether it has taken them back or not.
  *
  * With the knob "garbage" at 0 it holds zeros.  An access by a translation
- * that nobody wrote is reported in any case (mlx5_dma.c).
+ * that was never written is reported in any case (mlx5_dma.c).
  */
 #include "mlx5_xlt.h"
 #include "qemu/cutils.h"

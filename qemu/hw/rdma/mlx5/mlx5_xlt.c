@@ -68,15 +68,16 @@ uint8_t mlx5_mkey_mode(const Mlx5Mkey *mkey)
            MLX5_PRM_GET(mkc, mkey->mkc, access_mode_4_2) << 2;
 }
 
-static bool in_bounds(const Mlx5Mkey *mkey, uint64_t va, uint64_t len)
+/* The bytes of the key's range from va on. */
+static uint64_t room(const Mlx5Mkey *mkey, uint64_t va)
 {
-    uint64_t start = MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
+    uint64_t off = va - MLX5_PRM_GET(mkc, mkey->mkc, start_addr);
     uint64_t size = MLX5_PRM_GET(mkc, mkey->mkc, len);
 
     if (MLX5_PRM_GET(mkc, mkey->mkc, length64)) {
-        return true;
+        return UINT64_MAX;
     }
-    return va >= start && len <= size && va - start <= size - len;
+    return off < size ? size - off : 0;
 }
 
 /* The key as this access may use it, or NULL. */
@@ -96,7 +97,7 @@ static Mlx5Mkey *usable(Mlx5Device *dev, const Mlx5Access *access, uint32_t key,
     if (qpn != 0xffffff && qpn != access->qpn) {
         return NULL;
     }
-    if ((mkey_rights(mkey) & rights) != rights || !in_bounds(mkey, va, len)) {
+    if ((mkey_rights(mkey) & rights) != rights || room(mkey, va) < len) {
         return NULL;
     }
     return mkey;
@@ -246,6 +247,8 @@ static Mlx5Result walk_one(Mlx5Device *dev, const Mlx5Access *access,
     if (!mkey) {
         return MLX5_DENIED;
     }
+    /* Its last page, or entry, may go on to what is not the key's. */
+    len = MIN(len, room(mkey, va));
     switch (mlx5_mkey_mode(mkey)) {
     case MLX5_MKC_ACCESS_MODE_PA:
         *span = (Span) { .addr = va, .len = len, .key = key, .va = va };
