@@ -3,13 +3,14 @@
 """usage: dev/gate/check.py [STAGE...]       (make check)
 
 Everything that decides whether a change is good, in stages: the harness
-judges its own fixtures, static checks, KUnit, kselftests, real clients, the
-mlx5 driver on its adapter.  The last line is "N passed, N failed, N skipped" and
+judges its own fixtures, static checks, and beside each other KUnit, kselftests, real
+clients, the mlx5 driver on its adapter.  The last line is "N passed, N failed, N skipped" and
 nothing else.  What takes longer is dev/gate/longrun.py (make check-long).
 """
 import os
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -53,9 +54,6 @@ def mlx5():
     """Our driver on the adapter."""
     def stage(run, prefix, *args):
         return prefix, run(*args)
-    # The longest one first, or it runs alone at the end. It starts at once if the modules
-    # that it loads are built.
-    adapter.modules("debug")
     parts = vm.together(stage, (
         (adapter.run, "", "debug", "plain"), (adapter.run, "check.", "check"),
         (interop_of, "interop.", "check", "mlx5"),
@@ -81,6 +79,9 @@ def long():
     return longrun.report(tally)
 
 
+# Those of a line run beside each other, so that two VMs run until the last of all begins.
+# The harness comes first, since a harness that is wrong makes all others worthless.
+ORDER = (("harness",), ("static",), ("kunit", "selftest", "interop", "mlx5"), ("long",))
 STAGES = {"harness": harness, "static": static, "kunit": kunit, "selftest": selftest,
           "interop": interop, "mlx5": mlx5, "long": long}
 
@@ -104,36 +105,57 @@ def build_ahead():
                             preexec_fn=vm.die_with_us)
 
 
+class Gate:
+    """The stages of a run, and what they come to."""
+
+    def __init__(self, wanted):
+        self.wanted, self.total, self.table = wanted, ktap.Tally(), {}
+        self.start, self.told = time.monotonic(), threading.Lock()
+
+    def stage(self, name):
+        began = time.monotonic()
+        note(f"== {name} begins")
+        tally = guarded(STAGES[name])
+        if name != "long":
+            expected.keep(name, tally)
+            expected.judge(name, tally)
+        took = time.monotonic() - began
+        with self.told:
+            tally.show(sys.stderr)
+            self.table[name] = f"  {name:10} {took:6.0f} s   {tally.line()}"
+            note(f"== {name}: {tally.line()} ({took:.0f} s, "
+                 f"{time.monotonic() - self.start:.0f} s since the start; "
+                 f"{len(self.table)} of {len(self.wanted)} stages are done)")
+        return name, tally
+
+    def run(self):
+        for names in ORDER:
+            for name, tally in vm.together(self.stage, ((n,) for n in names if n in self.wanted)):
+                self.total.merge(tally, f"{name}: ")
+
+    def summary(self):
+        return (f"{time.monotonic() - self.start:.0f} s:", *(self.table[n] for n in self.wanted),
+                *(f"  {seconds:.0f} s were waited for {' '.join(what)}"
+                  for what, seconds in vm.WAITED.items()),
+                *["", "failed:"][:2 * bool(self.total.failed)],
+                *(f"  {name}: {why}" for name, why in self.total.failed))
+
+
 def main():
     wanted = sys.argv[1:] or list(STAGES)
     if not set(wanted) <= set(STAGES):
         sys.exit(f"{__doc__}\nstages: {' '.join(STAGES)}")
     note(*(f"not taken from the environment: {name}" for name in environment.scrub(os.environ)))
     held = environment.alone()
-    total, start, table = ktap.Tally(), time.monotonic(), []
     vm.need(*vm.RDMA_PACKAGES, *selftests.PACKAGES, "sparse")
+    gate = Gate(wanted)
     ahead = build_ahead() if set(wanted) - {"static", "kunit", "interop", "long"} else None
-    for number, name in enumerate(wanted, 1):
-        began = time.monotonic()
-        note(f"== {number}/{len(wanted)} {name}")
-        tally = guarded(STAGES[name])
-        if name != "long":
-            expected.keep(name, tally)
-            expected.judge(name, tally)
-        tally.show(sys.stderr)
-        table.append(f"  {name:10} {time.monotonic() - began:6.0f} s   {tally.line()}")
-        note(f"== {name}: {tally.line()} ({time.monotonic() - began:.0f} s, "
-             f"{time.monotonic() - start:.0f} s since the start)")
-        total.merge(tally, f"{name}: ")
-    note("", f"{time.monotonic() - start:.0f} s:", *table,
-         *(f"  of these {seconds:.0f} s for {' '.join(what)}" for what, seconds in vm.WAITED.items()))
-    if total.failed:
-        note("", "failed:", *(f"  {name}: {why}" for name, why in total.failed))
-    sys.stderr.flush()
+    gate.run()
+    note("", *gate.summary())
     if ahead:
         ahead.wait()
     held.close()
-    total.end()
+    gate.total.end()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 
 from gate import coverage, environment, expected, matrix, static_checks
 from lib.common import ROOT, read
-from machine import ktap, vm
+from machine import ktap, slots, vm
 
 MERGE = os.path.join(ROOT, "dev/kernels/mergeconfig.py")
 # What results() makes of a file: (name, content, names that fail)
@@ -181,6 +181,35 @@ def static(tally):
     tally.add("static.each_file_is_judged", "pass" if run.names == due else "fail", f"{run.names}")
 
 
+# What waits while both slots are taken: (slots, expected seconds). What begins when one slot
+# is free, and then when both are.
+TURNS = (
+    ("longest_first", ((1, 10), (1, 30), (1, 20)), [1, 2, 0], []),
+    ("in_order", ((1, None), (1, None)), [0, 1], []),
+    ("single_ones_pass_a_pair", ((2, 30), (1, 10), (1, 20)), [2, 1], [0]),
+)
+
+
+def turns(tally):
+    for name, wants, with_one, with_both in TURNS:
+        room, began = slots.Slots(2), []
+
+        def use(nr, count, seconds):
+            with room.take(count, seconds):
+                began.append(nr)
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            with room.take():
+                with room.take():
+                    for nr, want in enumerate(wants):
+                        pool.submit(use, nr, *want)
+                        wait_for(lambda: len(room.waiting) == nr + 1, 10)
+                wait_for(lambda: len(began) == len(with_one), 5)
+                first = list(began)
+        good = first == with_one and began == with_one + with_both
+        tally.add(f"slots.{name}", "pass" if good else "fail", "" if good else f"{first}, {began}")
+
+
 def qemus_of(folder):
     return subprocess.run(["pgrep", "-f", f"qemu-system.*{folder}"], capture_output=True,
                           text=True).stdout.split()
@@ -213,7 +242,7 @@ def wait_for(condition, seconds):
 
 def run(tally):
     for test in (config, names, results, errors, scrub, prune, pruned_at_once, mapped,
-                 configurations, static):
+                 configurations, static, turns):
         # What they have the gate say is not about this run.
         with contextlib.redirect_stderr(io.StringIO()):
             test(tally)

@@ -207,7 +207,8 @@ def boot(config, opts, batch, out, quiet, modules):
     tally = ktap.Tally()
     needs = ",".join(f"{name}={value}" for name, value in opts.items())
     result = vm.run(config, script(batch, out, modules), name="selftest", quiet=quiet,
-                    timeout=120 + sum(int(test["timeout"]) for test in batch), **opts)
+                    timeout=120 + sum(int(test["timeout"]) for test in batch),
+                    seconds=(20 if config == "debug" else 10) * len(batch), **opts)
     if result.reason or result.status:
         vm.report(result)
         tally.add(f"boot {config} ({needs})", "fail", result.reason or f"status {result.status}")

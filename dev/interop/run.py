@@ -83,6 +83,7 @@ def boot(config, dev, glob, quiet, middleware):
     if middleware:
         cmd += programs.command(first, second, glob, os.environ.get("TIER") == "all")
     result = vm.run(config, cmd, name=f"interop-{dev}", mem="2G", hugepages=64, quiet=quiet,
+                    seconds=300 if glob == "*" else None,
                     swap=programs.SWAP if middleware else None, **options,
                     timeout=os.environ.get("TIMEOUT") or 1500,
                     verbose=os.environ.get("V"), allow=os.environ.get("PINLESS_ALLOW"))

@@ -8,26 +8,12 @@ and $BETWEEN a folder that both can write.  Both commands start when both machin
 ready, and neither machine ends before the other's command has.  $BETWEEN has
 ready.NODE and done.NODE for that, and gone.NODE when a machine has ended.
 """
-import contextlib
 import os
 import tempfile
-import threading
 
-from machine import vm
+from machine import slots, vm
 
 COUNT = 2
-ALL_SLOTS = threading.Lock()
-
-
-@contextlib.contextmanager
-def slots():
-    """As many VMs at a time as there may be are these two.  One pair at a time waits for
-    slots, so that no two of them hold one each."""
-    with contextlib.ExitStack() as held:
-        with ALL_SLOTS:
-            for _ in range(vm.NR_SLOTS):
-                held.enter_context(vm.SLOTS)
-        yield
 
 
 def lossy(opts):
@@ -73,6 +59,7 @@ def run(config, commands, **opts):
             open(os.path.join(between, "shared", f"gone.{node}"), "w").close()
 
     # Sockets have short names, which the folder of a checkout might not be.
-    with slots(), tempfile.TemporaryDirectory(prefix="pinless-") as between:
+    with slots.HOST.take(COUNT, opts.get("seconds")), \
+         tempfile.TemporaryDirectory(prefix="pinless-") as between:
         os.mkdir(os.path.join(between, "shared"))
         return vm.together(boot, enumerate(commands))

@@ -22,14 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lib.common import fail, note, ROOT
-from machine import initramfs, splat
+from machine import initramfs, slots, splat
 
 OUT = os.path.join(ROOT, "out", "vm")
 BAD_TAINT = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 SLOWER = 4                          # a QEMU with sanitizers
-# How many VMs run at a time. With one, two host CPUs are idle for 40 % of the time.
-NR_SLOTS = max(1, min(2, (os.cpu_count() or 1) // 2 + 1))
-SLOTS = threading.BoundedSemaphore(NR_SLOTS)
 PR_SET_PDEATHSIG = 1
 # An error that one of these prints fails the run.
 DRIVERS = re.compile(r"mlx5|rxe|infiniband|uverbs|rdma|\bib_|mmu_notifier|umem", re.I)
@@ -413,7 +410,7 @@ def run(config, cmd, **opts):
     kernel = image(config)
     opts.setdefault("config", config)
     accel = accel_for(kernel)
-    with SLOTS:
+    with slots.HOST.take(seconds=opts.get("seconds")):
         return boot(kernel, cmd, opts, accel)
 
 

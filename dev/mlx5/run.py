@@ -89,6 +89,7 @@ def scenario(config, name, wanted, quiet):
         cmd += f"'{wanted}'"
     cmd = f"export {' '.join(modules(config))}\n{cmd}\n"
     result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
+                    seconds=300 if TESTS in cmd else None,
                     timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
                     perturb=True, **{"allow": os.environ.get("PINLESS_ALLOW"),
                                      "append": os.environ.get("APPEND"), **opts})
