@@ -63,7 +63,7 @@ def selftest_boots():
     for _, opts, batch in selftest.machines({**test, "config": "gcov"} for test in tests
                                             if test["program"].split()[0] not in errors):
         yield "selftest", "".join(
-            measured(f"selftest:{test['name']}", selftest.script([test], out).removesuffix("exit 0"))
+            measured(f"selftest:{test['name']}", selftest.script([test], out, []).removesuffix("exit 0"))
             for test in batch), opts
 
 

@@ -50,6 +50,15 @@ def slow():
     return tally
 
 
+def unruly():
+    """Another seed each day; the output says which, and with it the run comes again."""
+    os.environ.update(FUZZ_SECONDS="3600", FUZZ_SEED=time.strftime("%Y%m%d"))
+    try:
+        return mlx5("debug", "unruly")
+    finally:
+        del os.environ["FUZZ_SECONDS"], os.environ["FUZZ_SEED"]
+
+
 def sanitized():
     os.environ["SANITIZE"] = "1"
     try:
@@ -91,6 +100,7 @@ SLICES = {
     "mlx5-debug": (lambda: mlx5("debug", "*"), KERNEL + ADAPTER),
     "mlx5-slow": (slow, KERNEL + ADAPTER),
     "mlx5-sanitized": (sanitized, ADAPTER),
+    "unruly": (unruly, KERNEL + ADAPTER),
     "clients-debug": (lambda: clients("debug", "mlx5", "mlx5-memory"), KERNEL + ADAPTER),
     "hostile": (command("mlx5/hostile.py", "check"), KERNEL + ADAPTER),
     "selftests": (lambda: selftest.run("long", None), KERNEL + GUEST + SELFTESTS),

@@ -7,7 +7,8 @@ is qualified with that one.  Each scenario is a VM of its own; in most the tests
 of dev/mlx5/tests run, some are a script of dev/mlx5/scenarios.  Every boot also
 judges the kernel's console, and the adapter's own check of its DMA.  SANITIZE=1
 runs the QEMU that `make qemu SANITIZE=1` builds: what its sanitizers report of
-the adapter is a failure.  "bare" is no VM: its tests, dev/mlx5/bare, are the driver.
+the adapter is a failure.  FUZZ_SEED and FUZZ_SECONDS are for the random scenarios, fuzz
+and unruly.  "bare" is no VM: its tests, dev/mlx5/bare, are the driver.
 """
 import fnmatch
 import functools
@@ -52,6 +53,7 @@ SCENARIOS = {
     "reboot": ({"dev": "mlx5", "reboot": True}, f"bash {HERE}/scenarios/reboot.sh"),
     "bounced": ({"dev": "mlx5", "append": "swiotlb=force"}, f"bash {HERE}/scenarios/bounced.sh"),
     "fuzz": ({"dev": "mlx5"}, f"bash {HERE}/scenarios/fuzz.sh"),
+    "unruly": (TWO, CHECKED + f"bash {HERE}/scenarios/unruly.sh"),
     "regress_vectors": ({"dev": "mlx5", "errors": GONE}, f"bash {HERE}/scenarios/regress_vectors.sh"),
 }
 # What is known to fail, sometimes, with stock's driver, and why: no failure of the adapter.
@@ -66,8 +68,9 @@ STOCK = {
         "it makes no key if it has one that it can use again",
 }
 # What asks our driver for something that stock's does not have: a module, a scenario. Stock's
-# takes no adapter off the bus, and answers UMRs that fail, as in fence, with a WARNING.
-OURS = ("provoke", "provoked", "bounced", "fence")
+# takes no adapter off the bus, and answers UMRs that fail, as in fence, and regions without
+# a byte, as in unruly, with a WARNING.
+OURS = ("provoke", "provoked", "bounced", "fence", "unruly")
 LONG = ("late", "iommu", "fuzz")            # only when asked for, and by make check-long
 
 
@@ -88,10 +91,12 @@ def scenario(config, name, wanted, quiet):
     if cmd.endswith("$SHARE/results "):
         cmd += f"'{wanted}'"
     cmd = f"export {' '.join(modules(config))}\n{cmd}\n"
+    fuzz = {key: os.environ[key] for key in ("FUZZ_SEED", "FUZZ_SECONDS") if key in os.environ}
     result = vm.run(config, cmd, name=f"mlx5-{name}", quiet=quiet,
                     seconds=300 if TESTS in cmd else None,
-                    timeout=os.environ.get("TIMEOUT") or 1500, verbose=os.environ.get("V"),
-                    perturb=True, **{"allow": os.environ.get("PINLESS_ALLOW"),
+                    timeout=(os.environ.get("TIMEOUT") or
+                             1500 + float(fuzz.get("FUZZ_SECONDS", 0))),
+                    verbose=os.environ.get("V"), env=fuzz, perturb=True, **{"allow": os.environ.get("PINLESS_ALLOW"),
                                      "append": os.environ.get("APPEND"), **opts})
     tally = ktap.Tally()
     found = ktap.results(f"{result.share}/results") if TESTS in cmd else {}

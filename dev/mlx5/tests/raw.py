@@ -33,13 +33,14 @@ def segments(data):
 
 
 class RawEnd(End):
-    """A reliable connection's end that takes WQEs as they are."""
+    """A reliable connection's end that takes WQEs as they are; on: another end, whose domain
+    it shares."""
 
-    def __init__(self, device, rnr_retry=7, retry=7, timeout=10):
+    def __init__(self, device, rnr_retry=7, retry=7, timeout=10, on=None):
         # pylint: disable=super-init-not-called
-        self.context = Mlx5Context(Mlx5DVContextAttr(flags=dve.MLX5DV_CONTEXT_FLAGS_DEVX),
-                                   name=device)
-        self.pd = PD(self.context)
+        self.context = on.context if on else Mlx5Context(
+            Mlx5DVContextAttr(flags=dve.MLX5DV_CONTEXT_FLAGS_DEVX), name=device)
+        self.pd = on.pd if on else PD(self.context)
         self.cq = CQ(self.context, 256)
         ops = (e.IBV_QP_EX_WITH_RDMA_WRITE | e.IBV_QP_EX_WITH_RDMA_READ | e.IBV_QP_EX_WITH_SEND |
                e.IBV_QP_EX_WITH_LOCAL_INV)

@@ -14,7 +14,7 @@ from pyverbs.wr import SGE
 
 from mlx5ctl import Adapter
 from raw import FREE, MASK_FREE, MASK_LEN, MASK_LW, MASK_PD, MASK_RW, raw_pair
-from rdma import NORESERVE, ODP, PAGE, Buffer, fences, ours, pair, pattern
+from rdma import ALL, NORESERVE, ODP, PAGE, Buffer, End, fences, ours, pair, pattern
 
 PAGES = 64
 TIB = 1 << 40
@@ -242,3 +242,21 @@ class Lost(unittest.TestCase):
         self.adapter["hostile"], self.adapter["umr-delay"] = 0, 0
         mr.close()
         self.others_go_on()
+
+
+@unittest.skipUnless(ours(), "stock's driver warns of them")
+class Impossible(unittest.TestCase):
+    """A region that cannot be is refused, and no more: a WARNING would end the run."""
+
+    def setUp(self):
+        self.end, self.buffer = End("mlx5_0"), Buffer(PAGE)
+
+    def test_regress_pinned_memory_of_no_bytes(self):
+        for offset in (0, 8, PAGE - 8):
+            with self.assertRaises(PyverbsRDMAError):
+                MR(self.end.pd, 0, ALL, address=self.buffer.address + offset)
+
+    def test_regress_a_change_to_no_bytes(self):
+        mr = self.end.region(self.buffer)
+        with self.assertRaises(PyverbsRDMAError):
+            mr.rereg(e.IBV_REREG_MR_CHANGE_TRANSLATION, self.end.pd, self.buffer.address + 8, 0, 0)
