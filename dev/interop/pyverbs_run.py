@@ -25,7 +25,7 @@ LIMIT = 120     # seconds a test may take: some wait for a peer without end
 
 
 def unpack(folder):
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)      # several runs in one machine
     for path in glob.glob(f"{SUITE}/*.py"):
         shutil.copy(path, folder)
     for path in glob.glob(f"{SUITE}/*.py.gz"):

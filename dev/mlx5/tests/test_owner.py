@@ -9,12 +9,13 @@ import unittest
 
 import pyverbs.enums as e
 from pyverbs.mr import MR
+from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj
 from pyverbs.pyverbs_error import PyverbsRDMAError
 from pyverbs.wr import SGE
 
 from mlx5ctl import Adapter
 from raw import FREE, MASK_FREE, MASK_LEN, MASK_LW, MASK_PD, MASK_RW, raw_pair
-from rdma import ALL, NORESERVE, ODP, PAGE, Buffer, End, fences, ours, pair, pattern
+from rdma import ALL, NORESERVE, ODP, PAGE, Buffer, End, fences, ours, pair, pattern, provokes
 
 PAGES = 64
 TIB = 1 << 40
@@ -244,9 +245,9 @@ class Lost(unittest.TestCase):
         self.others_go_on()
 
 
-@unittest.skipUnless(ours(), "stock's driver warns of them")
+@unittest.skipUnless(ours(), "stock's driver warns of them, or writes where it must not")
 class Impossible(unittest.TestCase):
-    """A region that cannot be is refused, and no more: a WARNING would end the run."""
+    """What cannot be is refused, and no more: a WARNING would end the run."""
 
     def setUp(self):
         self.end, self.buffer = End("mlx5_0"), Buffer(PAGE)
@@ -260,3 +261,14 @@ class Impossible(unittest.TestCase):
         mr = self.end.region(self.buffer)
         with self.assertRaises(PyverbsRDMAError):
             mr.rereg(e.IBV_REREG_MR_CHANGE_TRANSLATION, self.end.pd, self.buffer.address + 8, 0, 0)
+
+    def test_regress_commands_that_end_too_early(self):
+        """KASAN sees what is read or set behind them. Of a CQ, QP, RQ, SQ, RMP, XRQ, SRQ, flow
+        table and group, table entries, multicast."""
+        provokes(self, "mlx5_0")            # those that are long enough
+        near, _ = raw_pair()
+        for opcode in (0x400, 0x500, 0x908, 0x904, 0x90c, 0x717, 0x705, 0x930, 0x933, 0x936, 0x829,
+                       0x806):
+            for length in (16, 32, 64, 128):
+                with self.assertRaises(PyverbsRDMAError):
+                    Mlx5DevxObj(near.context, opcode.to_bytes(2, "big").ljust(length, b"\0"), 16)
