@@ -19,10 +19,9 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "tests")]
 
 from mlx5ctl import Adapter                         # noqa: E402
-from rdma import ODP, Buffer, e, fences, pair, pattern      # noqa: E402
+from rdma import ODP, Buffer, become_nobody, e, fences, pair, pattern      # noqa: E402
 from unruly_user import User                        # noqa: E402
 
-NOBODY = 65534
 LENGTH = 64 << 10
 LIFE = 10               # seconds at most, of one unruly program
 
@@ -44,15 +43,12 @@ def victim(stop):
         dst.madvise(4)                              # MADV_DONTNEED
         moved += 1
     print(f"victim: {moved} moves", flush=True)
-    return moved
 
 
 def unruly(seed, seconds, pipe):
     """Ends when the time is up, or is killed while it works."""
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (256 << 20, 256 << 20))
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+    become_nobody()
     user = User(random.Random(seed))
     end = time.monotonic() + seconds
     try:

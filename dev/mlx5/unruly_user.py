@@ -12,7 +12,7 @@ from pyverbs.wr import SGE
 import pyverbs.enums as e
 import pyverbs.providers.mlx5.mlx5_enums as dve
 
-from raw import OPCODE_UMR, RawEnd, segments
+from raw import OPCODE_UMR, raw_pair, segments
 from rdma import LIBC, ODP, ALL, PAGE, Buffer
 
 AREA = 256 * PAGE
@@ -54,11 +54,8 @@ class User:
 
     # ---- what an act is made of ----
 
-    def connect(self, near=None, far=None):
-        self.near = RawEnd("mlx5_0", retry=1, rnr_retry=1, timeout=1, on=near)
-        self.far = RawEnd("mlx5_0", retry=1, rnr_retry=1, timeout=1, on=far)
-        self.near.connect(self.far)
-        self.far.connect(self.near)
+    def connect(self, *before):
+        self.near, self.far = raw_pair(on=before or (None, None), retry=1, rnr_retry=1, timeout=1)
 
     def end(self):
         return self.rng.choice((self.near, self.far))

@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from adapter import Adapter
+from adapter import Adapter, CompletionQueue, QueuePair
 from qtest import Machine
 
 # What a run must not say, of tests that do not mean it.
@@ -21,6 +21,13 @@ class Bench(unittest.TestCase):
         headers = os.path.join(os.path.dirname(qemu), "include")
         self.adapters = [Adapter(self.machine, headers, nr) for nr in range(len(self.DEVICES))]
         self.dev = self.adapters[0]
+
+    def pair_up(self):
+        """A pair that is connected, with one completion queue."""
+        self.cq = CompletionQueue(self.dev)
+        self.near, self.far = (QueuePair(self.dev, self.cq) for _ in range(2))
+        self.near.connect(self.far.number)
+        self.far.connect(self.near.number)
 
     def tearDown(self):
         self.machine.step()

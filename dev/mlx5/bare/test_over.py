@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Keys over other keys: what the outer one promises is limited by what the inner one has."""
-from adapter import (READ, REMOTE_ACCESS, REQ, REQ_ERR, WRITE, CompletionQueue, Key, KeyOverKeys,
-                     QueuePair, data, remote)
+from adapter import READ, REMOTE_ACCESS, REQ, REQ_ERR, WRITE, Key, KeyOverKeys, data, remote
 from bench import Bench
 from qtest import PAGE
 
@@ -17,10 +16,7 @@ class Bounds(Bench):
     def setUp(self):
         super().setUp()
         self.dev.start()
-        self.cq = CompletionQueue(self.dev)
-        self.near, self.far = (QueuePair(self.dev, self.cq) for _ in range(2))
-        self.near.connect(self.far.number)
-        self.far.connect(self.near.number)
+        self.pair_up()
         self.own = Key(self.dev, 4)
         if self.machine.pages() >> 12 & 1 == 0:
             self.machine.pages()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """The harness itself: an adapter without a driver moves data between two queue pairs."""
-from adapter import (REQ, RESP_SEND, SEND, WRITE, CompletionQueue, Key, QueuePair, data, remote)
+from adapter import REQ, RESP_SEND, SEND, WRITE, Key, data, remote
 from bench import Bench
 
 
@@ -8,10 +8,7 @@ class Traffic(Bench):
     def setUp(self):
         super().setUp()
         self.dev.start()
-        self.cq = CompletionQueue(self.dev)
-        self.near, self.far = (QueuePair(self.dev, self.cq) for _ in range(2))
-        self.near.connect(self.far.number)
-        self.far.connect(self.near.number)
+        self.pair_up()
         self.src, self.dst = Key(self.dev), Key(self.dev)
         self.machine.write(self.src.pages, b"one two three")
 

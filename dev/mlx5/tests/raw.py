@@ -97,8 +97,8 @@ class RawEnd(End):
         return made, int.from_bytes(bytes(made.out_view)[9:12], "big") << 8 | variant
 
 
-def raw_pair(first="mlx5_0", second="mlx5_0"):
-    one, two = RawEnd(first), RawEnd(second)
+def raw_pair(first="mlx5_0", second="mlx5_0", on=(None, None), **options):
+    one, two = RawEnd(first, on=on[0], **options), RawEnd(second, on=on[1], **options)
     one.connect(two)
     two.connect(one)
     return one, two

@@ -15,11 +15,11 @@ from pyverbs.wr import SGE
 
 from mlx5ctl import Adapter
 from raw import FREE, MASK_FREE, MASK_LEN, MASK_LW, MASK_PD, MASK_RW, raw_pair
-from rdma import ALL, NORESERVE, ODP, PAGE, Buffer, End, fences, ours, pair, pattern, provokes
+from rdma import (ALL, NORESERVE, ODP, PAGE, Buffer, End, become_nobody, fences, ours, pair,
+                  pattern, provokes)
 
 PAGES = 64
 TIB = 1 << 40
-NOBODY = 65534
 UMR_FAILS = 1 << 10         # MLX5_HOSTILE_UMR
 SECOND = 10 ** 9
 
@@ -28,9 +28,7 @@ def as_nobody(what):
     """What a program without rights does, in a process of its own; False: it failed."""
     child = os.fork()
     if not child:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        become_nobody()
         try:
             what()
             os._exit(0)
